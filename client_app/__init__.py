@@ -1,0 +1,1 @@
+"""The hospital: data, training, privacy, checks."""

@@ -1,0 +1,1 @@
+"""Reading a hospital's data into examples."""

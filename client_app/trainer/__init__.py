@@ -1,0 +1,1 @@
+"""The only process that sees patients, and the gRPC service in front of it."""

@@ -1,0 +1,1 @@
+"""Settings: what a study and a site may say, checked and composed."""

@@ -1,0 +1,86 @@
+"""What a hospital says about itself. Hospital IT owns it; nothing of it enters a study."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedfm.config.settings import REQUIRED, setting
+
+
+@dataclass
+class Group:
+    """A protected attribute of this hospital's table."""
+
+    column: str = setting(REQUIRED, "column that holds it")
+    values: dict[str, str] = setting({}, "value in the file to group; empty: the value itself")
+    bands: list[float] = setting([], "borders that turn a number into bands, for example [40, 65]")
+
+
+@dataclass
+class Split:
+    """How patients are divided; stable under re-runs, re-ordering and new patients."""
+
+    train: float = setting(0.7, "share of patients that train", above=0, high=1)
+    audit: float = setting(0.1, "share of patients for checks before sending", low=0, high=1)
+    test: float = setting(0.2, "share of patients for evaluation", low=0, high=1)
+    column: str = setting("", "column that already says train, audit or test; replaces the shares")
+
+
+@dataclass
+class Data:
+    """Where the patients' table is and what its columns mean."""
+
+    path: str = setting(REQUIRED, "CSV (.csv, .csv.gz) or Parquet (.parquet) file")
+    loader: str = setting(REQUIRED, "how a row becomes an example", choices=("text", "template", "columns"))
+    patient: str = setting(REQUIRED, "column with the patient's identifier; used at the site only")
+    label: str = setting(REQUIRED, "column with the outcome")
+    label_map: dict[str, str] = setting({}, "value in the file to the study's label; empty: the value itself")
+    text: str = setting("", "column with the note, for loader = text")
+    template: str = setting(
+        "",
+        "for loader = template: '{age}-year-old {sex}; blood pressure {trestbps} mmHg'; a clause (between ';') "
+        "with a missing value is left out",
+    )
+    words: dict[str, Any] = setting({}, "for loader = template: column to a map from value to word")
+    columns: dict[str, str] = setting({}, "for loader = columns: the study's column to this file's; empty: same names")
+    groups: dict[str, Group] = setting({}, "protected attributes this hospital can name")
+    split: Split = setting(REQUIRED, "how patients are divided")
+
+
+@dataclass
+class Policy:
+    """Caps that no study can exceed. Beyond one, the site refuses and spends nothing."""
+
+    max_epsilon: float = setting(3.0, "most that one patient may ever spend, over all studies", above=0, high=100)
+    max_delta: float = setting(1e-3, "largest chance of failure", above=0, high=0.1)
+    min_noise_multiplier: float = setting(0.3, "least noise of any release", low=0)
+    max_rounds: int = setting(200, "most rounds of a study", unit="rounds", low=1)
+    max_local_steps: int = setting(1000, "most steps of a round", unit="steps", low=1)
+    min_sites: int = setting(2, "fewest sites a study must average over", unit="sites", low=1)
+    min_patients: int = setting(20, "fewest training patients to take part", unit="patients", low=2)
+    units: list[str] = setting(["patient"], "accepted units of privacy")
+    allow_no_privacy: bool = setting(False, "accept studies without a mechanism; only for public data")
+    allow_exact_evaluation: bool = setting(False, "accept exact counts; only for public data")
+    allow_random_weights: bool = setting(False, "accept a model without pinned weights; only for tests")
+
+
+@dataclass
+class Site:
+    """One hospital, resolved. Stays in the trainer."""
+
+    id: str = setting(
+        REQUIRED, "short name, the one registered with the coordinator", pattern=r"[a-z0-9][a-z0-9-]{1,31}"
+    )
+    display_name: str = setting("", "name for people; empty: the id")
+    declared_patients: int = setting(
+        REQUIRED, "public, rounded number of training patients; also the weight in averages", unit="patients", low=2
+    )
+    cohort: str = setting("", "name of this set of patients in the privacy ledger; empty: the id")
+    data: Data = setting(REQUIRED, "where the patients' table is and what its columns mean")
+    policy: Policy = setting(REQUIRED, "caps that no study can exceed")
+    state: str = setting(REQUIRED, "directory for ledger, audit log and caches; keep it, back it up, do not edit it")
+    device: str = setting("auto", "where to compute; auto takes CUDA when present", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(0, "CPU threads; 0: all", unit="threads", low=0)
+    micro_batch: int = setting(64, "examples in memory at once; does not change the result", unit="examples", low=1)
+    weights: dict[str, str] = setting(
+        {}, "model hash (sha256) to a local folder that holds it; for sites without a hub"
+    )

@@ -1,0 +1,146 @@
+"""What a study may say. The coordinator owns it; every site reads it and may refuse it.
+
+Plain dataclasses, because OmegaConf cannot merge into frozen ones; nobody changes one after composition.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedfm.config.settings import REQUIRED, setting
+
+
+@dataclass
+class Column:
+    """A numeric column and the public reference range that scales it."""
+
+    name: str = setting(REQUIRED, "name of the column, the same at every site", pattern=r"[A-Za-z][A-Za-z0-9_.-]*")
+    low: float = setting(REQUIRED, "reference value mapped to -1")
+    high: float = setting(REQUIRED, "reference value mapped to +1; above low")
+
+
+@dataclass
+class Task:
+    """What the model predicts, from what."""
+
+    inputs: str = setting("text", "what the model reads", choices=("text", "columns"))
+    labels: list[str] = setting([], "names of the classes, in order; two or more")
+    positive: str = setting("", "the class whose probability is the score of a two-class task; empty: the last")
+    columns: list[Column] = setting([], "numeric columns, for inputs = columns; in the order the model sees them")
+    groups: list[str] = setting([], "protected attributes that fairness looks at; a site may lack some")
+
+
+@dataclass
+class Model:
+    """The distilled starting point."""
+
+    backbone: str = setting("bert", "kind of backbone", choices=("bert", "tabular"))
+    source: str = setting(
+        "package",
+        "where the weights come from; random is for tests, none for tabular models",
+        choices=("package", "directory", "hub", "random", "none"),
+    )
+    location: str = setting("", "package and folder (name/folder), directory, or hub id")
+    revision: str = setting("", "pinned commit of a hub id; required there")
+    sha256: str = setting("", "hash of model.safetensors; required unless the source is random or none")
+    max_tokens: int = setting(128, "notes are cut after this many tokens", unit="tokens", low=8, high=8192)
+    hidden: list[int] = setting([], "sizes of the hidden layers of a tabular model; empty: logistic regression")
+
+
+@dataclass
+class Adapter:
+    """Which parameters are trained, and travel."""
+
+    method: str = setting("ffa_lora", "which parameters are trained", choices=("head", "lora", "ffa_lora", "full"))
+    rank: int = setting(8, "rank of the low-rank update", low=1, high=256)
+    alpha: float = setting(16.0, "scale of the low-rank update; the factor is alpha / rank", above=0)
+    layers: int = setting(2, "adapt this many top layers; lower ones stay frozen and are cached; 0: all", low=0)
+    modules: list[str] = setting(["query", "value"], "names of the linear layers that are adapted")
+
+
+@dataclass
+class Training:
+    """One round of local fine-tuning."""
+
+    local_steps: int = setting(4, "optimiser steps per round", unit="steps", low=1, high=10_000)
+    sample_rate: float = setting(1.0, "chance of each patient to be in a step; 1 is the full batch", above=0, high=1)
+    learning_rate: float = setting(1.0, "step length, relative to the clipping norm where one is set", above=0)
+    momentum: float = setting(0.9, "momentum of local SGD, fresh in each round", low=0, high=0.999)
+    weight_decay: float = setting(0.0, "pull to zero, applied after the noise", low=0)
+    proximal: float = setting(0.0, "pull to the received parameters (FedProx), applied after the noise", low=0)
+
+
+@dataclass
+class Privacy:
+    """The privacy that the study asks for. A site may only be stricter."""
+
+    mechanism: str = setting(
+        "gaussian", "gaussian: differential privacy; none: no guarantee, by name", choices=("gaussian", "none")
+    )
+    epsilon: float = setting(3.0, "budget of a training patient over all rounds", above=0, high=100)
+    evaluation_epsilon: float = setting(3.0, "budget of a test patient over all evaluations", above=0, high=100)
+    audit_epsilon: float = setting(3.0, "budget of an audit patient over all checks", above=0, high=100)
+    delta: float | None = setting(None, "chance of failure; empty: declared patients to the power -1.1", above=0)
+    unit: str = setting("patient", "whose presence is hidden", choices=("patient", "record"))
+    max_grad_norm: float | None = setting(
+        0.5, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
+    )
+    max_examples_per_patient: int = setting(8, "further notes of a patient are left out", unit="notes", low=1)
+
+
+@dataclass
+class Rule:
+    """A rule of a registry and its parameters."""
+
+    rule: str = setting(REQUIRED, "name in the registry; the files of the conf group list them")
+    params: dict[str, Any] = setting({}, "keyword arguments of the rule")
+
+
+@dataclass
+class Evaluation:
+    """What the sites count after each round, on test patients."""
+
+    every: int = setting(1, "evaluate after every so many rounds, and after the last", unit="rounds", low=1)
+    bins: int = setting(10, "score bins of a two-class task in the last evaluation; even", unit="bins", low=2, high=100)
+    release: str = setting(
+        "noisy",
+        "noisy: counts with Gaussian noise; exact: no guarantee, a site must allow it",
+        choices=("noisy", "exact"),
+    )
+
+
+@dataclass
+class Explainability:
+    """What is asked about the reasons of the model, on audit patients."""
+
+    attribution: str = setting(
+        "integrated_gradients", "how words are credited", choices=("integrated_gradients", "none")
+    )
+    steps: int = setting(10, "points on the path of integrated gradients", low=2, high=200)
+    documents: int = setting(16, "audit documents looked at", unit="documents", low=2, high=1000)
+    every: int = setting(0, "also after every so many rounds; 0: after the last round only", unit="rounds", low=0)
+
+
+@dataclass
+class Study:
+    """One study, resolved. Enters the hospital with every request."""
+
+    name: str = setting("demo", "short name", pattern=r"[a-z0-9][a-z0-9-]{0,39}")
+    purpose: str = setting(REQUIRED, "why the study is done, in plain words; shown to the hospitals")
+    task: Task = setting(REQUIRED, "what is predicted, from what")
+    model: Model = setting(REQUIRED, "the distilled starting point")
+    adapter: Adapter = setting(REQUIRED, "which parameters are trained, and travel")
+    training: Training = setting(REQUIRED, "one round of local fine-tuning")
+    privacy: Privacy = setting(REQUIRED, "the privacy asked for")
+    selection: Rule = setting(REQUIRED, "which sites take part in a round")
+    weighting: Rule = setting(REQUIRED, "how much each site counts")
+    combining: Rule = setting(REQUIRED, "how updates become one")
+    reweighting: Rule = setting(REQUIRED, "fairness-aware weights of examples at the site")
+    evaluation: Evaluation = setting(REQUIRED, "what is counted after each round")
+    explainability: Explainability = setting(REQUIRED, "what is asked about the reasons")
+    rounds: int = setting(5, "rounds of federated training", unit="rounds", low=1, high=10_000)
+    min_sites: int = setting(2, "fewest sites whose updates may be averaged", unit="sites", low=1)
+    round_minutes: float = setting(60.0, "a round waits no longer for its sites", unit="minutes", above=0)
+    start_minutes: float = setting(2.0, "the run waits no longer for its first sites", unit="minutes", above=0)
+    seed: int = setting(
+        1, "public: first head, frozen LoRA factor, and the samples of a run without privacy; never noise", low=0
+    )

@@ -1,0 +1,1 @@
+"""Why the model decides: attributions and whether they can be trusted."""

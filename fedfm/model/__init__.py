@@ -1,0 +1,1 @@
+"""The model that travels: a frozen backbone, a small adapter and a head."""

@@ -1,0 +1,1 @@
+"""The coordinator: selection, screening, weighting, aggregation, evaluation, report."""
