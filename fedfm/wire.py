@@ -26,7 +26,8 @@ class PrivacySpent:
         train: Epsilon of a training patient over all rounds and studies of this cohort.
         audit: The same for an audit patient.
         test: The same for a test patient.
-        planned: Epsilon of a training patient after the study's last round.
+        run: Epsilon of a training patient in this run alone.
+        planned: What ``run`` will be after the study's last round.
         noise_multiplier: Noise of the training steps, in clipping norms.
     """
 
@@ -35,6 +36,7 @@ class PrivacySpent:
     train: float
     audit: float
     test: float
+    run: float
     planned: float
     noise_multiplier: float
 
