@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-WIRE_VERSION = 1
+from fedfm.arrays import Arrays as Arrays  # part of the messages: importable from here too
 
-Arrays = dict[str, NDArray[np.float32]]
-"""Named trainable parameters, or their update (after - before)."""
+WIRE_VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""Named arrays as they travel: what they are, their fingerprint, their bytes. Free of torch."""
+
+import hashlib
+import json
+import math
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from fedfm.errors import IncompatibleUpdate, WireError
+
+Arrays = dict[str, NDArray[np.float32]]
+"""Named trainable parameters, or their update (after - before)."""
+
+
+def layout(arrays: Arrays) -> str:
+    """Return the SHA-256 hex fingerprint of names and shapes.
+
+    *Guarantees* Equal for equal names and shapes, whatever the values and the order.
+    """
+    listed = sorted((name, list(array.shape)) for name, array in arrays.items())
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def update_of(before: Arrays, after: Arrays) -> Arrays:
+    """Return ``after - before``, name by name.
+
+    Raises:
+        IncompatibleUpdate: The two differ in a name or a shape.
+    """
+    check_layout(after, like=before)
+    return {name: after[name] - before[name] for name in before}
+
+
+def norm(arrays: Arrays) -> float:
+    """Return the Euclidean norm of all entries together, summed in float64; 0 for no arrays."""
+    return math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in arrays.values()))
+
+
+def check_layout(arrays: Arrays, *, like: Arrays) -> None:
+    """Refuse arrays whose names or shapes are not those of ``like``.
+
+    Raises:
+        IncompatibleUpdate: Names the first array that differs.
+    """
+    missing, extra = sorted(like.keys() - arrays.keys()), sorted(arrays.keys() - like.keys())
+    if missing or extra:
+        raise IncompatibleUpdate(
+            "FED-E160",
+            "the parameters have other names",
+            found=f"{len(missing)} missing, {len(extra)} unknown, first: {(missing + extra)[0]}",
+            allowed=f"the {len(like)} names of this study's model and adapter",
+            fix="use the same fedfm version, model and adapter at the coordinator and at every site",
+        )
+    for name, reference in like.items():
+        if arrays[name].shape != reference.shape:
+            raise IncompatibleUpdate(
+                "FED-E161",
+                f"the array {name} has another shape",
+                found=str(arrays[name].shape),
+                allowed=str(reference.shape),
+                fix="use the same study settings (adapter.rank, model, labels) everywhere",
+            )
+
+
+def to_bytes(arrays: Arrays) -> bytes:
+    """Return ``arrays`` as a safetensors document; the same arrays give the same bytes.
+
+    Raises:
+        WireError: An array is not float32.
+    """
+    for name, array in arrays.items():
+        _check_float32(name, array.dtype.name)
+    return safetensors.numpy.save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+
+
+def from_bytes(data: bytes) -> Arrays:
+    """Return the arrays of a safetensors document, as writable copies.
+
+    Raises:
+        WireError: The bytes are not a whole safetensors document, or an array is not float32.
+    """
+    try:
+        arrays = safetensors.numpy.load(data)
+    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that numpy has no name for
+        raise WireError(
+            "FED-E162",
+            "the parameters cannot be read",
+            found=f"{len(data)} bytes that are not a whole safetensors document of known types",
+            allowed="safetensors with float32 arrays",
+            fix="send the message again; if it persists, compare the fedfm versions of both ends",
+        ) from error
+    for name, array in arrays.items():
+        _check_float32(name, array.dtype.name)
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _check_float32(name: str, dtype: str) -> None:
+    if dtype != "float32":
+        raise WireError("FED-E163", f"the array {name} is not float32", found=dtype, allowed="float32")
