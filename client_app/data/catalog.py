@@ -1,0 +1,115 @@
+"""From a site's table to examples, and from examples to splits.
+
+To add a kind of data: write a function with the signature of ``text.notes``, add it to
+``LOADERS``, and add its name to the choices of ``data.loader`` in ``fedfm/config/site.py``.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from client_app.data import columns, template, text
+from client_app.data.groups import group_memberships
+from client_app.data.labels import label_indices
+from client_app.data.split import split_by_column, split_by_patient
+from client_app.data.tables import Content, column, how_many, read_table
+from fedfm.config.site import Data, Site
+from fedfm.config.study import Task
+from fedfm.errors import DataError
+from fedfm.examples import Example, Splits
+
+log = logging.getLogger(__name__)
+
+Loader = Callable[[pd.DataFrame, Data, Task], list[Content]]
+
+LOADERS: dict[str, Loader] = {
+    "text": text.notes,
+    "template": template.sentences,
+    "columns": columns.numbers,
+}
+
+_READS = {"text": "text", "template": "text", "columns": "columns"}
+
+
+def load_examples(site: Site, task: Task) -> tuple[Example, ...]:
+    """Return the examples of a site in the order of its file; rows without a note are left out.
+
+    Raises:
+        ConfigError: The site file misses a setting of its loader.
+        DataError: The table does not match the site file, or not the study. No message holds a value of a row.
+    """
+    return _examples(read_table(Path(site.data.path)), site, task)
+
+
+def load_splits(site: Site, task: Task) -> Splits:
+    """Return the examples of a site in three sets that share no patient.
+
+    By ``data.split.column`` where one is set, else by a hash of the patient, salted by the cohort.
+
+    Raises:
+        ConfigError: As ``load_examples``, and for shares that do not add up.
+        DataError: As ``load_examples``, and for patients in two sets or none to train on.
+    """
+    table = read_table(Path(site.data.path))
+    split = site.data.split
+    if not split.column:
+        return split_by_patient(_examples(table, site, task), split, site.cohort or site.id)
+    words = column(table, split.column, setting="data.split.column").fillna("").str.lower().tolist()
+    examples = _examples(table, site, task)
+    return split_by_column(examples, [words[example.row] for example in examples])
+
+
+def _examples(table: pd.DataFrame, site: Site, task: Task) -> tuple[Example, ...]:
+    data = site.data
+    if task.inputs != _READS[data.loader]:
+        raise DataError(
+            "SITE-E025",
+            f"the study reads {task.inputs}, the site's loader offers {_READS[data.loader]}",
+            where="site.yaml data.loader",
+            found=data.loader,
+            allowed=", ".join(name for name, reads in _READS.items() if reads == task.inputs),
+        )
+    patients = _patients(table, data)
+    labels = label_indices(table, data, task)
+    groups = group_memberships(table, data)
+    contents = LOADERS[data.loader](table, data, task)
+    examples = tuple(
+        _example(content, patient=patients[row], label=labels[row], groups=groups[row], row=row)
+        for row, content in enumerate(contents)
+        if content is not None
+    )
+    _report_dropped(len(contents) - len(examples), len(contents))
+    return examples
+
+
+def _example(
+    content: str | tuple[float, ...], *, patient: str, label: int, groups: dict[str, str], row: int
+) -> Example:
+    if isinstance(content, str):
+        return Example(patient, label, text=content, groups=groups, row=row)
+    return Example(patient, label, columns=content, groups=groups, row=row)
+
+
+def _patients(table: pd.DataFrame, data: Data) -> list[str]:
+    """Return each row's patient; ``17.0``, which spreadsheets make of 17 beside a gap, is 17."""
+    cells = column(table, data.patient, setting="data.patient")
+    missing = int(cells.isna().sum())
+    if missing:
+        raise DataError(
+            "SITE-E017",
+            "some rows name no patient",
+            where=f"site.yaml data.patient (column '{data.patient}')",
+            found=how_many(missing, "rows"),
+            fix="privacy is counted by patient: give every row its patient's identifier",
+        )
+    return [re.sub(r"(?<=\d)\.0+$", "", str(cell)) if str(cell)[0].isdigit() else str(cell) for cell in cells]
+
+
+def _report_dropped(dropped: int, total: int) -> None:
+    if dropped == total:
+        raise DataError("SITE-E017", "no row has a note", where="site.yaml data")
+    if dropped:
+        log.warning("left out %d of %d rows: they have no note", dropped, total)
