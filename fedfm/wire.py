@@ -1,16 +1,29 @@
 """The four messages of a round and their form inside Flower.
 
 These dataclasses are all that crosses between coordinator and hospital. Docstrings
-begin with the direction. This is the only library file that knows Flower's records.
+begin with the direction. Only this file and ``fedfm.records`` know Flower's records.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from fedfm.arrays import Arrays as Arrays  # part of the messages: importable from here too
+from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
+from fedfm.records import (
+    Table,
+    checked,
+    read,
+    read_arrays,
+    read_numbers,
+    unreadable,
+    write,
+    write_arrays,
+    write_numbers,
+)
 
 WIRE_VERSION = 1
 
@@ -128,3 +141,93 @@ class EvaluateReply:
     explanation_sd: float
     seconds: float
     privacy: PrivacySpent
+
+
+# The records of each message and the fields in them; "arrays" and "explanation" are free in their names.
+_PRIVACY = dict.fromkeys(("delta", "train", "audit", "test", "run", "planned", "noise_multiplier"), float)
+_REQUEST: Table = {"text": {"run": str, "study": str, "layout": str}, "numbers": {"round": int}}
+_DESCRIPTION: Table = {
+    "text": {"site": str, "layout": str, "device": str, "groups": list, "unit": str},
+    "numbers": {"declared_patients": int},
+    "privacy": _PRIVACY,
+}
+_TRAIN_REPLY: Table = {
+    "text": {"site": str, "layout": str, "unit": str},
+    "numbers": {"round": int, "declared_patients": int, "seconds": float},
+    "privacy": _PRIVACY,
+}
+_EVALUATE_REPLY: Table = {
+    "text": {"site": str, "unit": str},
+    "numbers": {"round": int, "cells_sd": float, "explanation_sd": float, "seconds": float},
+    "privacy": _PRIVACY,
+}
+
+
+def request_to_records(request: Request) -> RecordDict:
+    """Write a request into Flower's records; arrays as ``.npy`` bytes, never pickle."""
+    written = write(_REQUEST, vars(request), version=WIRE_VERSION, kind="request")
+    written["arrays"] = write_arrays(request.parameters)
+    return written
+
+
+def request_from_records(records: RecordDict) -> Request:
+    """Read what ``request_to_records`` wrote.
+
+    Raises:
+        WireError: Another version or kind, a missing or unexpected field, a wrong type, or unreadable arrays.
+    """
+    fields = read(_REQUEST, records, version=WIRE_VERSION, kind="request", free={"arrays"})
+    return Request(**fields, parameters=read_arrays(records, "arrays", np.float32))
+
+
+def description_to_records(description: Description) -> RecordDict:
+    """Write a site's description into Flower's records."""
+    return write(_DESCRIPTION, _flat(description), version=WIRE_VERSION, kind="description")
+
+
+def description_from_records(records: RecordDict) -> Description:
+    """Read what ``description_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
+    fields = read(_DESCRIPTION, records, version=WIRE_VERSION, kind="description")
+    groups = tuple(checked("text.groups", group, str) for group in fields.pop("groups"))
+    return Description(**_nested(fields), groups=groups)
+
+
+def train_reply_to_records(reply: TrainReply) -> RecordDict:
+    """Write a site's update into Flower's records."""
+    written = write(_TRAIN_REPLY, _flat(reply), version=WIRE_VERSION, kind="train_reply")
+    written["arrays"] = write_arrays(reply.update)
+    return written
+
+
+def train_reply_from_records(records: RecordDict) -> TrainReply:
+    """Read what ``train_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
+    fields = read(_TRAIN_REPLY, records, version=WIRE_VERSION, kind="train_reply", free={"arrays"})
+    return TrainReply(**_nested(fields), update=read_arrays(records, "arrays", np.float32))
+
+
+def evaluate_reply_to_records(reply: EvaluateReply) -> RecordDict:
+    """Write a site's sums into Flower's records."""
+    written = write(_EVALUATE_REPLY, _flat(reply), version=WIRE_VERSION, kind="evaluate_reply")
+    written["arrays"] = write_arrays({"cells": reply.cells})
+    written["explanation"] = write_numbers(reply.explanation)
+    return written
+
+
+def evaluate_reply_from_records(records: RecordDict) -> EvaluateReply:
+    """Read what ``evaluate_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
+    free = {"arrays", "explanation"}
+    fields = read(_EVALUATE_REPLY, records, version=WIRE_VERSION, kind="evaluate_reply", free=free)
+    arrays = read_arrays(records, "arrays", np.float64)
+    if set(arrays) != {"cells"} or arrays["cells"].ndim != 2:
+        raise unreadable("arrays", f"{len(arrays)} arrays", "one table, cells")
+    explanation = read_numbers(records, "explanation")
+    return EvaluateReply(**_nested(fields), cells=arrays["cells"], explanation=explanation)
+
+
+def _flat(message: Description | TrainReply | EvaluateReply) -> dict[str, Any]:
+    return {**vars(message), **vars(message.privacy)}
+
+
+def _nested(fields: dict[str, Any]) -> dict[str, Any]:
+    spent = {name: fields.pop(name) for name in ("unit", *_PRIVACY)}
+    return {**fields, "privacy": PrivacySpent(**spent)}

@@ -1,0 +1,144 @@
+"""How good a model is, from cells that may carry noise, with what is not known about it.
+
+Every figure f here is unchanged when all cells are multiplied by the same number, so that Euler's
+theorem gives sum_i c_i df/dc_i = 0, and the delta method under multinomial sampling of patients
+(Agresti 2013, Categorical Data Analysis, section 16.1) shrinks to
+
+    var f = sum_i (df/dc_i)^2 (c_i + sd^2),
+
+the first term for the patients, the second for independent noise of standard deviation sd in each cell.
+Intervals are taken around the estimate with 4 / (C K) patients added to each cell (Agresti and Coull 1998),
+so that 20 right answers of 20 do not give an interval of no width. A patient with several notes is spread
+over cells; the formula then errs on the wide side.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Cells = NDArray[np.float64]
+
+_Z = 1.96  # 95 % of a normal distribution
+_ADDED = 4.0  # patients, as in Agresti and Coull
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval.
+
+    Attributes:
+        value: The estimate from the cells as they are.
+        low: Lower end; patients' sampling and the noise are both in it.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What cells say about a model; None where they cannot say it.
+
+    Attributes:
+        patients: Patients counted; its interval holds the noise only.
+        accuracy: Share of patients with the right class at the threshold one half, or by argmax.
+        sensitivity: Share of positive patients found; two classes only.
+        specificity: Share of negative patients left alone; two classes only.
+        auroc: Chance that a positive scores above a negative, ties half; needs more than two score bins.
+        prevalence: Share of positive patients; two classes only.
+        brier: Mean squared distance of score (bin's middle) and outcome; needs more than two score bins.
+    """
+
+    patients: Estimate
+    accuracy: Estimate | None
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    auroc: Estimate | None
+    prevalence: Estimate | None
+    brier: Estimate | None
+
+
+_Figure = Callable[[Cells], tuple[float, Cells]]
+"""From cells to a figure and its gradient by cell."""
+
+
+def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
+    """Estimate every figure that the cells allow.
+
+    Args:
+        cells: float64[C, K] as ``fedfm.metrics.counts.patient_cells`` counts them; noise may make some negative.
+        cells_sd: Standard deviation of the noise in each cell, in patients; 0 where counts are exact.
+        positive: Index of the positive class of a two-class task.
+    """
+    total = float(cells.sum())
+    spread = _Z * cells_sd * np.sqrt(cells.size)
+    patients = Estimate(total, total - spread, total + spread)
+    everyone = np.ones_like(cells)
+
+    def share(part: Cells, whole: Cells) -> Estimate | None:
+        return _estimate(lambda c: _ratio(c, part, whole), cells, cells_sd, (whole,))
+
+    if len(cells) > 2:
+        accuracy = share(np.eye(len(cells)), everyone)
+        return Performance(patients, accuracy, None, None, None, None, None)
+    is_positive = np.zeros_like(cells)
+    is_positive[positive] = 1
+    is_above = np.zeros_like(cells)
+    is_above[:, cells.shape[1] // 2 :] = 1
+    found, spared = is_positive * is_above, (1 - is_positive) * (1 - is_above)
+    both = (is_positive, 1 - is_positive)
+    has_bins = cells.shape[1] > 2
+    return Performance(
+        patients=patients,
+        accuracy=share(found + spared, everyone),
+        sensitivity=share(found, is_positive),
+        specificity=share(spared, 1 - is_positive),
+        auroc=_estimate(lambda c: _auroc(c, positive), cells, cells_sd, both) if has_bins else None,
+        prevalence=share(is_positive, everyone),
+        brier=share(_squared_distance(cells.shape[1], positive), everyone) if has_bins else None,
+    )
+
+
+def _estimate(figure: _Figure, cells: Cells, cells_sd: float, denominators: tuple[Cells, ...]) -> Estimate | None:
+    """Apply the delta method; None where a denominator cannot be told from zero."""
+    for whole in denominators:
+        noise = cells_sd * np.sqrt(whole.sum())
+        if (cells * whole).sum() <= max(2 * noise, 1e-9):
+            return None
+    value, _ = figure(cells)
+    widened = cells + _ADDED / cells.size
+    centre, gradient = figure(widened)
+    half = _Z * float(np.sqrt((gradient**2 * (np.maximum(widened, 0) + cells_sd**2)).sum()))
+    value = min(max(value, 0.0), 1.0)
+    return Estimate(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)))
+
+
+def _ratio(cells: Cells, part: Cells, whole: Cells) -> tuple[float, Cells]:
+    """Return (part . cells) / (whole . cells) and its gradient."""
+    denominator = (cells * whole).sum()
+    value = (cells * part).sum() / denominator
+    return float(value), (part - value * whole) / denominator
+
+
+def _auroc(cells: Cells, positive: int) -> tuple[float, Cells]:
+    """Return the Mann-Whitney statistic over bins, ties half, and its gradient (Hanley and McNeil 1982)."""
+    above, below = cells[positive], cells[1 - positive]
+    n_above, n_below = above.sum(), below.sum()
+    wins = np.tril(np.ones((len(above), len(above))), -1) + 0.5 * np.eye(len(above))  # [bin of positive, of negative]
+    value = above @ wins @ below / (n_above * n_below)
+    gradient = np.empty_like(cells)
+    gradient[positive] = wins @ below / (n_above * n_below) - value / n_above
+    gradient[1 - positive] = above @ wins / (n_above * n_below) - value / n_below
+    return float(value), gradient
+
+
+def _squared_distance(bins: int, positive: int) -> Cells:
+    """Return float64[2, K]: squared distance of each bin's middle from each outcome."""
+    middle = (np.arange(bins) + 0.5) / bins
+    distance = np.empty((2, bins))
+    distance[positive], distance[1 - positive] = (1 - middle) ** 2, middle**2
+    return distance
