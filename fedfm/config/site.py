@@ -1,7 +1,6 @@
 """What a hospital says about itself. Hospital IT owns it; nothing of it enters a study."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from fedfm.config.settings import REQUIRED, setting
 
@@ -40,7 +39,7 @@ class Data:
         "for loader = template: '{age}-year-old {sex}; blood pressure {trestbps} mmHg'; a clause (between ';') "
         "with a missing value is left out",
     )
-    words: dict[str, Any] = setting({}, "for loader = template: column to a map from value to word")
+    words: dict[str, dict[str, str]] = setting({}, "for loader = template: column to a map from value to word")
     columns: dict[str, str] = setting({}, "for loader = columns: the study's column to this file's; empty: same names")
     groups: dict[str, Group] = setting({}, "protected attributes this hospital can name")
     split: Split = setting(REQUIRED, "how patients are divided")
@@ -57,7 +56,7 @@ class Policy:
     max_local_steps: int = setting(1000, "most steps of a round", unit="steps", low=1)
     min_sites: int = setting(2, "fewest sites a study must average over", unit="sites", low=1)
     min_patients: int = setting(20, "fewest training patients to take part", unit="patients", low=2)
-    units: list[str] = setting(["patient"], "accepted units of privacy")
+    units: list[str] = setting(["patient"], "accepted units of privacy", choices=("patient", "record"))
     allow_no_privacy: bool = setting(False, "accept studies without a mechanism; only for public data")
     allow_exact_evaluation: bool = setting(False, "accept exact counts; only for public data")
     allow_random_weights: bool = setting(False, "accept a model without pinned weights; only for tests")

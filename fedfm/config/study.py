@@ -43,7 +43,9 @@ class Model:
     revision: str = setting("", "pinned commit of a hub id; required there")
     sha256: str = setting("", "hash of model.safetensors; required unless the source is random or none")
     max_tokens: int = setting(128, "notes are cut after this many tokens", unit="tokens", low=8, high=8192)
-    hidden: list[int] = setting([], "sizes of the hidden layers of a tabular model; empty: logistic regression")
+    hidden: list[int] = setting(
+        [], "sizes of the hidden layers of a tabular model; empty: logistic regression", unit="units", low=1, high=4096
+    )
 
 
 @dataclass
@@ -79,7 +81,9 @@ class Privacy:
     epsilon: float = setting(3.0, "budget of a training patient over all rounds", above=0, high=100)
     evaluation_epsilon: float = setting(3.0, "budget of a test patient over all evaluations", above=0, high=100)
     audit_epsilon: float = setting(3.0, "budget of an audit patient over all checks", above=0, high=100)
-    delta: float | None = setting(None, "chance of failure; empty: declared patients to the power -1.1", above=0)
+    delta: float | None = setting(
+        None, "chance of failure; empty: declared patients to the power -1.1", above=0, high=0.1
+    )
     unit: str = setting("patient", "whose presence is hidden", choices=("patient", "record"))
     max_grad_norm: float | None = setting(
         0.5, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
@@ -142,5 +146,8 @@ class Study:
     round_minutes: float = setting(60.0, "a round waits no longer for its sites", unit="minutes", above=0)
     start_minutes: float = setting(2.0, "the run waits no longer for its first sites", unit="minutes", above=0)
     seed: int = setting(
-        1, "public: first head, frozen LoRA factor, and the samples of a run without privacy; never noise", low=0
+        1,
+        "public: first head, frozen LoRA factor, and the samples of a run without privacy; never noise",
+        low=0,
+        high=2**32 - 1,
     )
