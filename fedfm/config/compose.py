@@ -155,21 +155,28 @@ def _compose_tree(conf: Path, changes: Sequence[Change], problems: Problems) -> 
         for file in sorted(conf.rglob("*.yaml")):
             read_source(file, str(file.relative_to(conf.parent)), problems)
         if not problems.errors:
-            _add_hydra_error(error, conf, problems)
+            _add_hydra_error(error, conf, changes, problems)
     problems.raise_if_any()
     raise AssertionError("unreachable: a failed composition always has a problem")
 
 
-def _add_hydra_error(error: Exception, conf: Path, problems: Problems) -> None:
+def _add_hydra_error(error: Exception, conf: Path, changes: Sequence[Change], problems: Problems) -> None:
     key = getattr(error, "full_key", None)
-    first = _first_line(error)
-    if key is not None:
-        problems.add("E025", first, path=str(key), fix="write the value itself")
+    blamed = [
+        change for change in changes if str(error).startswith("Error merging override") and change.hydra in str(error)
+    ]
+    if blamed:
+        why = _first_line(error.__cause__ or error)
+        fix = "look at the composed study without it: fedfm-study config"
+        problems.add_at("E027", f"this override cannot be applied: {why}", f"override {blamed[-1].text!r}", fix=fix)
+    elif key is not None:
+        problems.add("E025", _first_line(error), path=str(key), fix="write the value itself")
     else:
-        problems.add_at("E028", first, str(conf / "study.yaml"), fix="check the defaults lists of the files chosen")
+        fix = "check the defaults lists of the files chosen"
+        problems.add_at("E028", _first_line(error), str(conf / "study.yaml"), fix=fix)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
@@ -191,6 +198,9 @@ def _place(path: str, changes: Sequence[Change], sources: Sequence[Source]) -> P
     for change in reversed(changes):
         if path in change.paths:
             return Place(f"override {change.text!r}", change.written if path == change.key else None)
+    inside = [change for change in changes if any(filled.startswith(f"{path}.") for filled in change.paths)]
+    if path and inside:
+        return Place(f"override {inside[-1].text!r}")
     for source in sources:
         if place := source.place(path):
             return place

@@ -77,7 +77,7 @@ def _choice(override: Override, text: str, groups: Mapping[str, Sequence[str]], 
     group, option = override.key_or_group, override.value()
     allowed = groups[group]
     if option not in allowed:
-        fix = did_you_mean(str(option), allowed)
+        fix = did_you_mean(str(option), allowed) or f"choose one, or set a value of it: {group}.setting=value"
         what = f"{group} has no option {str(option)!r}"
         problems.add_at("E028", what, f"override {text!r}", allowed=", ".join(allowed), fix=fix)
         return None

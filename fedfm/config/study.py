@@ -142,6 +142,9 @@ class Study:
     evaluation: Evaluation = setting(REQUIRED, "what is counted after each round")
     explainability: Explainability = setting(REQUIRED, "what is asked about the reasons")
     rounds: int = setting(5, "rounds of federated training", unit="rounds", low=1, high=10_000)
+    sites: list[str] = setting(
+        [], "sites that are expected; the run waits for them and names the absent; empty: whoever is connected"
+    )
     min_sites: int = setting(2, "fewest sites whose updates may be averaged", unit="sites", low=1)
     round_minutes: float = setting(60.0, "a round waits no longer for its sites", unit="minutes", above=0)
     start_minutes: float = setting(2.0, "the run waits no longer for its first sites", unit="minutes", above=0)
