@@ -37,6 +37,11 @@ class FedFMError(Exception):
         parts += [f"{label}: {text}" for label, text in (("got", found), ("allowed", allowed), ("fix", fix)) if text]
         super().__init__(" — ".join(part for part in parts if part))
 
+    @classmethod
+    def received(cls, code: str, text: str) -> "FedFMError":
+        """Return an error that another process stated, with its whole text."""
+        return cls(code, text.removeprefix(f"{code} "))
+
 
 class ConfigError(FedFMError):
     """A study or site file says something that cannot be."""

@@ -1,0 +1,42 @@
+"""The ClientApp: passes a request to the trainer and its answer back, and lets nothing else out."""
+
+from collections.abc import Callable
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client_app.trainer.connect import AnyTrainer, connect
+from client_app.trainer.incidents import as_refusal
+from fedfm import wire
+
+REFUSED = 1000
+"""Flower error code of a coded refusal; its reason is the text of a ``FedFMError``."""
+
+app = ClientApp()
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    """Answer who this site is and that it can take part."""
+    return _answer(message, context, lambda trainer, asked: wire.description_to_records(trainer.describe(asked)))
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Answer with the update of one round."""
+    return _answer(message, context, lambda trainer, asked: wire.train_reply_to_records(trainer.train(asked)))
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Answer with sums over test and audit patients."""
+    return _answer(message, context, lambda trainer, asked: wire.evaluate_reply_to_records(trainer.evaluate(asked)))
+
+
+def _answer(message: Message, context: Context, ask: Callable[[AnyTrainer, wire.Request], RecordDict]) -> Message:
+    """Flower sends the text of an exception to the coordinator; so none may get that far."""
+    try:
+        asked = wire.request_from_records(message.content)
+        return Message(ask(connect(context.node_config), asked), reply_to=message)
+    except Exception as error:
+        return Message(Error(REFUSED, str(as_refusal(error))), reply_to=message)

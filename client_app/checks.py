@@ -1,0 +1,49 @@
+"""The local explainability check: Algorithm 1, line 9, before the update is sent.
+
+Its result stays at the hospital, in the trainer's log. What the coordinator learns about
+explanations is in the evaluation, with noise.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from fedfm.explain.faithfulness import Faithfulness, faithfulness
+from fedfm.model.classifier import Classifier
+
+from fedfm.config.study import Explainability
+from fedfm.examples import Example
+
+logger = logging.getLogger(__name__)
+
+
+def one_per_patient(examples: Sequence[Example], share: float, salt: str) -> list[Example]:
+    """Return one example of each patient that a public coin chooses, of chance ``share``.
+
+    Each patient's coin is a hash of its own, so that a patient who comes or goes displaces nobody.
+    """
+    first: dict[str, Example] = {}
+    for example in examples:
+        if _coin(example.patient, salt) < share:
+            first.setdefault(example.patient, example)
+    return list(first.values())
+
+
+def explain(model: Classifier, documents: Sequence[Example], settings: Explainability, *, seed: int) -> Faithfulness:
+    """Return how faithful the model's reasons are, document by document. Stays at the hospital."""
+    return faithfulness(model, documents, steps=settings.steps, rng=np.random.default_rng(seed))
+
+
+def report_locally(measured: Faithfulness, *, round_: int) -> None:
+    """Log whether credited words matter more than words in random order, for the site's own people."""
+    gain = measured.comprehensiveness - measured.random_order
+    verdict = (
+        "reasons hold" if gain.mean() > 0 else "REASONS DO NOT HOLD: credited words matter no more than random ones"
+    )
+    logger.info("round %d: %s (comprehensiveness %+.3f over random order)", round_, verdict, gain.mean())
+
+
+def _coin(patient: str, salt: str) -> float:
+    digest = hashlib.sha256(f"{salt}\0{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,119 @@
+"""A study's model and this site's examples behind its frozen part, kept warm between rounds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fedfm.model.build import build_model
+from fedfm.model.classifier import Classifier
+from fedfm.parameters import trainable
+from numpy.typing import NDArray
+
+from client_app.data.catalog import load_splits
+from client_app.training import Cohort
+from fedfm.arrays import Arrays
+from fedfm.config.site import Site
+from fedfm.config.study import Study
+from fedfm.errors import DataError
+from fedfm.examples import Example, Splits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What stays loaded between the rounds of a study.
+
+    Attributes:
+        model: On the site's device; its trainable parameters are overwritten in each round.
+        splits: Examples, disjoint by patient, cut to the study's most examples of a patient.
+        train: Training units behind the frozen part.
+        test: Test units behind the frozen part.
+        start: The parameters that every site starts from; names and shapes.
+    """
+
+    model: Classifier
+    splits: Splits
+    train: Cohort
+    test: Cohort
+    start: Arrays
+
+
+def prepare(site: Site, study: Study) -> Prepared:
+    """Load data and model, and run the frozen part once over every training and test example.
+
+    Raises:
+        DataError: The data does not fit the site file or the study, or too few patients.
+        ModelError: The weights are absent or not the pinned ones.
+    """
+    most = study.privacy.max_examples_per_patient
+    found = load_splits(site, study.task)
+    splits = Splits(*(_at_most(part, most) for part in (found.train, found.audit, found.test)))
+    _enough_patients(site, splits.train)
+    model = build_model(study.model, study.adapter, study.task, seed=study.seed, weights=site.weights)
+    model.to(device_of(site))
+    by_record = study.privacy.unit == "record"
+    return Prepared(
+        model=model,
+        splits=splits,
+        train=_cohort(model, splits.train, by_record=by_record),
+        test=_cohort(model, splits.test, by_record=by_record),
+        start=trainable(model),
+    )
+
+
+def device_of(site: Site) -> torch.device:
+    """Return where the site computes: CUDA when present, unless the site file says otherwise.
+
+    Raises:
+        DataError: CUDA is asked for and there is none.
+    """
+    present = torch.cuda.is_available()
+    if site.device == "cuda" and not present:
+        raise DataError(
+            "SITE-E130",
+            "CUDA is asked for, and this machine offers none",
+            where="device",
+            found="device: cuda",
+            allowed="auto or cpu",
+            fix="install a driver that fits torch, or set device: auto",
+        )
+    return torch.device("cuda" if present and site.device != "cpu" else "cpu")
+
+
+def units_of(examples: Sequence[Example], *, by_record: bool) -> list[NDArray[np.intp]]:
+    """Return the indices of the examples of each patient, or of each record alone; in order of appearance."""
+    members: dict[object, list[int]] = {}
+    for index, example in enumerate(examples):
+        members.setdefault(index if by_record else example.patient, []).append(index)
+    return [np.array(indices, dtype=np.intp) for indices in members.values()]
+
+
+def _at_most(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
+    seen: dict[str, int] = {}
+    kept = []
+    for example in examples:
+        seen[example.patient] = seen.get(example.patient, 0) + 1
+        if seen[example.patient] <= most:
+            kept.append(example)
+    return tuple(kept)
+
+
+def _cohort(model: Classifier, examples: Sequence[Example], *, by_record: bool) -> Cohort:
+    return Cohort(
+        states=model.encode(examples),
+        labels=torch.tensor([example.label for example in examples], dtype=torch.int64),
+        units=units_of(examples, by_record=by_record),
+        weights=torch.ones(len(examples)),
+    )
+
+
+def _enough_patients(site: Site, train: Sequence[Example]) -> None:
+    patients = len({example.patient for example in train})
+    if patients < site.policy.min_patients:
+        raise DataError(
+            "SITE-E021",
+            "too few training patients to take part",
+            where=f"policy.min_patients of {site.id}",
+            allowed=f"at least {site.policy.min_patients}",
+            fix="take part when the cohort has grown",
+        )

@@ -1,0 +1,73 @@
+"""The site's policy against a study's wishes. The stricter wins; beyond a cap the site refuses."""
+
+from collections.abc import Iterator
+
+from fedfm.config.site import Site
+from fedfm.config.study import Study
+from fedfm.errors import PolicyError
+
+
+def accept(site: Site, study: Study) -> None:
+    """Return if the study stays within every cap of the site's policy.
+
+    Raises:
+        PolicyError: The first cap that the study passes, with all others in the text; nothing was spent.
+    """
+    refusals = list(_refusals(site, study))
+    if refusals:
+        code, what, found, allowed = refusals[0]
+        others = "; ".join(f"{more[0]} {more[1]} (got {more[2]}, allowed {more[3]})" for more in refusals[1:])
+        raise PolicyError(
+            code,
+            what,
+            where=f"policy of {site.id}",
+            found=found,
+            allowed=allowed,
+            fix="change the study, or let the data-protection officer change the policy"
+            + (f"; also: {others}" if others else ""),
+        )
+
+
+def delta(site: Site, study: Study) -> float:
+    """Return the delta that epsilons are stated at: the study's, else the site's own default.
+
+    The default is declared patients to the power -1.1, and never above the policy's cap.
+    """
+    own = min(site.declared_patients**-1.1, site.policy.max_delta)
+    return own if study.privacy.delta is None else study.privacy.delta
+
+
+def _refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
+    policy, wanted = site.policy, study.privacy
+    if study.rounds > policy.max_rounds:
+        yield "SITE-E106", "too many rounds", f"{study.rounds}", f"at most {policy.max_rounds}"
+    if study.training.local_steps > policy.max_local_steps:
+        yield "SITE-E106", "too many local steps", f"{study.training.local_steps}", f"at most {policy.max_local_steps}"
+    if study.min_sites < policy.min_sites:
+        yield "SITE-E107", "averages over too few sites", f"min_sites={study.min_sites}", f"at least {policy.min_sites}"
+    if study.model.source == "random" and not policy.allow_random_weights:
+        yield "SITE-E140", "model without pinned weights", "model.source=random", "weights with a pinned hash"
+    if study.evaluation.release == "exact" and not policy.allow_exact_evaluation:
+        yield "SITE-E103", "exact counts are a release without protection", "evaluation.release=exact", "noisy"
+    if wanted.mechanism == "none":
+        if not policy.allow_no_privacy:
+            yield "SITE-E103", "the study has no privacy mechanism", "privacy.mechanism=none", "gaussian"
+        return
+    yield from _privacy_refusals(site, study)
+
+
+def _privacy_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
+    policy, wanted = site.policy, study.privacy
+    for name in ("epsilon", "evaluation_epsilon", "audit_epsilon"):
+        if getattr(wanted, name) > policy.max_epsilon:
+            yield (
+                "SITE-E101",
+                f"privacy.{name} is too large",
+                f"{getattr(wanted, name):g}",
+                f"at most {policy.max_epsilon:g}",
+            )
+    largest = min(policy.max_delta, 1 / site.declared_patients)
+    if delta(site, study) > largest:
+        yield "SITE-E102", "privacy.delta is too large", f"{delta(site, study):.3g}", f"at most {largest:.3g}"
+    if wanted.unit not in policy.units:
+        yield "SITE-E108", "unit of privacy not accepted", wanted.unit, ", ".join(policy.units)

@@ -1,0 +1,143 @@
+"""The dataclasses of ``fedfm.wire`` to the messages of ``trainer.proto``, and back. Free of torch."""
+
+import numpy as np
+
+from client_app.trainer import trainer_pb2 as pb
+from fedfm.arrays import from_bytes, to_bytes
+from fedfm.errors import WireError
+from fedfm.wire import WIRE_VERSION, Description, EvaluateReply, PrivacySpent, Request, TrainReply
+
+
+def request_to_proto(request: Request) -> pb.Request:
+    """Return the message that carries ``request`` to the trainer."""
+    return pb.Request(
+        wire_version=WIRE_VERSION,
+        run=request.run,
+        study_json=request.study,
+        round=request.round,
+        layout=request.layout,
+        parameters=to_bytes(request.parameters) if request.parameters else b"",
+    )
+
+
+def request_from_proto(message: pb.Request) -> Request:
+    """Return the request that ``message`` carries.
+
+    Raises:
+        WireError: Another wire version, or parameters that are no safetensors of float32.
+    """
+    if message.wire_version != WIRE_VERSION:
+        raise WireError(
+            "SITE-E141",
+            "the ClientApp speaks another wire version than this trainer",
+            found=str(message.wire_version),
+            allowed=str(WIRE_VERSION),
+            fix="use the same fedfm version at the coordinator and at the site",
+        )
+    parameters = from_bytes(message.parameters) if message.parameters else {}
+    return Request(message.run, message.study_json, message.round, message.layout, parameters)
+
+
+def description_to_proto(description: Description) -> pb.Description:
+    """Return the message that carries ``description`` out of the trainer."""
+    return pb.Description(
+        site=description.site,
+        declared_patients=description.declared_patients,
+        layout=description.layout,
+        device=description.device,
+        groups=description.groups,
+        privacy=_spent_to_proto(description.privacy),
+    )
+
+
+def description_from_proto(message: pb.Description) -> Description:
+    """Return the description that ``message`` carries."""
+    return Description(
+        site=message.site,
+        declared_patients=message.declared_patients,
+        layout=message.layout,
+        device=message.device,
+        groups=tuple(message.groups),
+        privacy=_spent_from_proto(message.privacy),
+    )
+
+
+def train_reply_to_proto(reply: TrainReply) -> pb.TrainReply:
+    """Return the message that carries ``reply`` out of the trainer."""
+    return pb.TrainReply(
+        site=reply.site,
+        round=reply.round,
+        layout=reply.layout,
+        update=to_bytes(reply.update),
+        declared_patients=reply.declared_patients,
+        seconds=reply.seconds,
+        privacy=_spent_to_proto(reply.privacy),
+    )
+
+
+def train_reply_from_proto(message: pb.TrainReply) -> TrainReply:
+    """Return the reply that ``message`` carries."""
+    return TrainReply(
+        site=message.site,
+        round=message.round,
+        layout=message.layout,
+        update=from_bytes(message.update),
+        declared_patients=message.declared_patients,
+        seconds=message.seconds,
+        privacy=_spent_from_proto(message.privacy),
+    )
+
+
+def evaluate_reply_to_proto(reply: EvaluateReply) -> pb.EvaluateReply:
+    """Return the message that carries ``reply`` out of the trainer."""
+    return pb.EvaluateReply(
+        site=reply.site,
+        round=reply.round,
+        labels=reply.cells.shape[0],
+        cells=reply.cells.ravel().tolist(),
+        cells_sd=reply.cells_sd,
+        explanation=dict(reply.explanation),
+        explanation_sd=reply.explanation_sd,
+        seconds=reply.seconds,
+        privacy=_spent_to_proto(reply.privacy),
+    )
+
+
+def evaluate_reply_from_proto(message: pb.EvaluateReply) -> EvaluateReply:
+    """Return the reply that ``message`` carries."""
+    return EvaluateReply(
+        site=message.site,
+        round=message.round,
+        cells=np.array(message.cells, dtype=np.float64).reshape(message.labels, -1),
+        cells_sd=message.cells_sd,
+        explanation=dict(message.explanation),
+        explanation_sd=message.explanation_sd,
+        seconds=message.seconds,
+        privacy=_spent_from_proto(message.privacy),
+    )
+
+
+def _spent_to_proto(spent: PrivacySpent) -> pb.PrivacySpent:
+    return pb.PrivacySpent(
+        unit=spent.unit,
+        delta=spent.delta,
+        train=spent.train,
+        audit=spent.audit,
+        test=spent.test,
+        run=spent.run,
+        planned=spent.planned,
+        noise_multiplier=spent.noise_multiplier,
+    )
+
+
+def _spent_from_proto(message: pb.PrivacySpent) -> PrivacySpent:
+    return PrivacySpent(
+        unit=message.unit,
+        delta=message.delta,
+        train=message.train,
+        audit=message.audit,
+        test=message.test,
+        run=message.run,
+        planned=message.planned,
+        noise_multiplier=message.noise_multiplier,
+    )

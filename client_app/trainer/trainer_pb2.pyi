@@ -1,0 +1,152 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Request(_message.Message):
+    __slots__ = ("wire_version", "run", "study_json", "round", "layout", "parameters")
+    WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STUDY_JSON_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    wire_version: int
+    run: str
+    study_json: str
+    round: int
+    layout: str
+    parameters: bytes
+    def __init__(self, wire_version: _Optional[int] = ..., run: _Optional[str] = ..., study_json: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., parameters: _Optional[bytes] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("code", "text")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    text: str
+    def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class PrivacySpent(_message.Message):
+    __slots__ = ("unit", "delta", "train", "audit", "test", "run", "planned", "noise_multiplier")
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_FIELD_NUMBER: _ClassVar[int]
+    TEST_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_FIELD_NUMBER: _ClassVar[int]
+    NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    unit: str
+    delta: float
+    train: float
+    audit: float
+    test: float
+    run: float
+    planned: float
+    noise_multiplier: float
+    def __init__(self, unit: _Optional[str] = ..., delta: _Optional[float] = ..., train: _Optional[float] = ..., audit: _Optional[float] = ..., test: _Optional[float] = ..., run: _Optional[float] = ..., planned: _Optional[float] = ..., noise_multiplier: _Optional[float] = ...) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("site", "declared_patients", "layout", "device", "groups", "privacy")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    declared_patients: int
+    layout: str
+    device: str
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    privacy: PrivacySpent
+    def __init__(self, site: _Optional[str] = ..., declared_patients: _Optional[int] = ..., layout: _Optional[str] = ..., device: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
+
+class TrainReply(_message.Message):
+    __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    round: int
+    layout: str
+    update: bytes
+    declared_patients: int
+    seconds: float
+    privacy: PrivacySpent
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
+
+class EvaluateReply(_message.Message):
+    __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy")
+    class ExplanationEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    CELLS_SD_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_SD_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    round: int
+    labels: int
+    cells: _containers.RepeatedScalarFieldContainer[float]
+    cells_sd: float
+    explanation: _containers.ScalarMap[str, float]
+    explanation_sd: float
+    seconds: float
+    privacy: PrivacySpent
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., labels: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ..., cells_sd: _Optional[float] = ..., explanation: _Optional[_Mapping[str, float]] = ..., explanation_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
+
+class DescribeAnswer(_message.Message):
+    __slots__ = ("description", "refusal")
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    description: Description
+    refusal: Refusal
+    def __init__(self, description: _Optional[_Union[Description, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class TrainAnswer(_message.Message):
+    __slots__ = ("reply", "refusal")
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    reply: TrainReply
+    refusal: Refusal
+    def __init__(self, reply: _Optional[_Union[TrainReply, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class EvaluateAnswer(_message.Message):
+    __slots__ = ("reply", "refusal")
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    reply: EvaluateReply
+    refusal: Refusal
+    def __init__(self, reply: _Optional[_Union[EvaluateReply, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class StatusAnswer(_message.Message):
+    __slots__ = ("wire_version", "fedfm_version", "site")
+    WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FEDFM_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    wire_version: int
+    fedfm_version: str
+    site: str
+    def __init__(self, wire_version: _Optional[int] = ..., fedfm_version: _Optional[str] = ..., site: _Optional[str] = ...) -> None: ...

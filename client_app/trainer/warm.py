@@ -1,0 +1,71 @@
+"""The trainer: one hospital's warm model and data, and the gate every request passes."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from client_app import rounds
+from client_app.cohorts import Prepared, prepare
+from client_app.ledger import Ledger
+from client_app.plan import plan
+from client_app.rounds import Round
+from client_app.site import accept
+from fedfm.config.compose import study_from_json, study_to_json
+from fedfm.config.site import Site
+from fedfm.config.study import Study
+from fedfm.wire import Description, EvaluateReply, Request, TrainReply
+
+Reply = TypeVar("Reply", Description, TrainReply, EvaluateReply)
+
+
+class Trainer:
+    """Answers one request at a time, and trusts nothing of what it is asked.
+
+    The study is read and checked anew in every request, against the schema, the site's policy
+    and its ledger. Model, data and cached states stay loaded while the study stays the same.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.ledger = Ledger(Path(site.state), site.cohort or site.id)
+        self._lock = threading.Lock()
+        self._warm: tuple[str, Prepared] | None = None
+
+    def describe(self, request: Request) -> Description:
+        """Answer who this site is and that it can take part; afterwards all is loaded.
+
+        Raises:
+            FedFMError: The site refuses or cannot take part; nothing was spent.
+        """
+        return self._answer(request, rounds.describe)
+
+    def train(self, request: Request) -> TrainReply:
+        """Answer with the update of one round.
+
+        Raises:
+            FedFMError: The site refuses; what was charged before stays charged.
+        """
+        return self._answer(request, rounds.train)
+
+    def evaluate(self, request: Request) -> EvaluateReply:
+        """Answer with sums over test and audit patients.
+
+        Raises:
+            FedFMError: The site refuses; what was charged before stays charged.
+        """
+        return self._answer(request, rounds.evaluate)
+
+    def _answer(self, request: Request, how: Callable[[Round], Reply]) -> Reply:
+        with self._lock:
+            study = study_from_json(request.study)
+            accept(self.site, study)
+            planned = plan(self.site, study)
+            return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request))
+
+    def _prepared(self, study: Study) -> Prepared:
+        key = study_to_json(study)
+        if self._warm is None or self._warm[0] != key:
+            self._warm = None  # two models at once may not fit
+            self._warm = (key, prepare(self.site, study))
+        return self._warm[1]

@@ -1,0 +1,176 @@
+"""Local fine-tuning from cached states: what one round of Algorithm 1, line 8, does at a site."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fedfm.model.classifier import Classifier
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from client_app.private_step import Mechanism, SecureDPOptimizer, merge_units, no_units, per_example_gradients
+from client_app.sampling import Uniform, poisson_sample
+from fedfm.config.study import Training
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Examples behind the frozen part of the model, gathered by unit of privacy.
+
+    Attributes:
+        states: N tensors, what ``Classifier.encode`` returned.
+        labels: int64[N].
+        units: For each patient (or record), the indices of its examples; disjoint, together [0, N).
+        weights: float32[N] loss weight of each example; the same as 1 unless reweighted.
+    """
+
+    states: Sequence[Tensor]
+    labels: Tensor
+    units: Sequence[NDArray[np.intp]]
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Whole units that fit in memory together.
+
+    Attributes:
+        examples: int[B] indices of the examples.
+        unit_of: int64[B] the unit of each, counted from 0 within this micro-batch.
+        units: Number of units.
+        shares: float32[B] 1 / (number of examples of its unit).
+    """
+
+    examples: NDArray[np.intp]
+    unit_of: Tensor
+    units: int
+    shares: Tensor
+
+
+def fine_tune_privately(
+    model: Classifier,
+    cohort: Cohort,
+    *,
+    training: Training,
+    mechanism: Mechanism,
+    micro_batch: int,
+    uniform: Uniform,
+) -> None:
+    """Take ``training.local_steps`` private steps of SGD with momentum, in place.
+
+    The step is ``learning_rate / (C * mechanism.expected_units)`` times the noised sum, so that the step
+    length does not depend on the clipping norm C (Bu et al. 2023, arXiv:2206.07136).
+
+    Args:
+        model: Its trainable parameters change.
+        cohort: The site's training units.
+        training: Steps, sample rate, step length, momentum and the pulls after the noise.
+        mechanism: Noise, clipping norm, and the public number of units in a step.
+        micro_batch: Examples in memory at once; does not change the result.
+        uniform: Source of the sampling coins.
+
+    Guarantees:
+        Adding or removing one unit moves the sum before the noise by at most C in L2 norm,
+        however many examples it has; every step adds noise, an empty sample too; weight decay
+        and the proximal pull use no data and come after the noise.
+    """
+    parameters, start = _trainable(model)
+    step_length = training.learning_rate / (mechanism.max_grad_norm * mechanism.expected_units)
+    optimizer = SecureDPOptimizer(
+        torch.optim.SGD(parameters, lr=step_length, momentum=training.momentum),
+        noise_multiplier=mechanism.noise_multiplier,
+        max_grad_norm=mechanism.max_grad_norm,
+        expected_batch_size=None,
+        loss_reduction="sum",
+    )
+    with per_example_gradients(model):
+        for _ in range(training.local_steps):
+            optimizer.zero_grad()
+            sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
+            batches = micro_batches(cohort, sample, micro_batch)
+            for number, batch in enumerate(batches, start=1):
+                _loss(model, cohort, batch).backward()
+                merge_units(parameters, batch.unit_of, batch.units)
+                if number < len(batches):
+                    optimizer.signal_skip_step()
+                    optimizer.step()
+                    optimizer.zero_grad()
+            if not batches:
+                no_units(parameters)
+            optimizer.step()
+            pull(parameters, start, training)
+    for parameter in parameters:
+        parameter.grad = parameter.grad_sample = parameter.summed_grad = None
+
+
+def fine_tune_openly(
+    model: Classifier, cohort: Cohort, *, training: Training, micro_batch: int, uniform: Uniform
+) -> None:
+    """Take ``training.local_steps`` plain steps of SGD with momentum on the mean loss of the sampled units.
+
+    No privacy whatsoever. An empty sample takes no step.
+    """
+    parameters, start = _trainable(model)
+    optimizer = torch.optim.SGD(parameters, lr=training.learning_rate, momentum=training.momentum)
+    for _ in range(training.local_steps):
+        optimizer.zero_grad()
+        sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
+        for batch in micro_batches(cohort, sample, micro_batch):
+            (_loss(model, cohort, batch) / len(sample)).backward()
+        if len(sample):
+            optimizer.step()
+            pull(parameters, start, training)
+    optimizer.zero_grad()
+
+
+def micro_batches(cohort: Cohort, sample: NDArray[np.intp], size: int) -> list[MicroBatch]:
+    """Divide the sampled units into micro-batches of about ``size`` examples, never dividing a unit.
+
+    Units are sorted by their longest example, so that little is padded. That is exact: a sum of
+    clipped gradients does not depend on how it is divided.
+    """
+    by_length = sorted(sample, key=lambda unit: max(cohort.states[i].shape[0] for i in cohort.units[unit]))
+    groups: list[list[NDArray[np.intp]]] = []
+    room = 0
+    for unit in by_length:
+        members = cohort.units[unit]
+        if len(members) > room:
+            groups.append([])
+            room = max(size, len(members))
+        groups[-1].append(members)
+        room -= len(members)
+    return [_micro_batch(group) for group in groups]
+
+
+def pull(parameters: Sequence[nn.Parameter], start: Sequence[Tensor], training: Training) -> None:
+    """Pull parameters to where the round began (FedProx, Li et al. 2020) and to zero; uses no data."""
+    if not (training.proximal or training.weight_decay):
+        return
+    with torch.no_grad():
+        for parameter, origin in zip(parameters, start, strict=True):
+            back = training.proximal * (parameter - origin) + training.weight_decay * parameter
+            parameter.sub_(training.learning_rate * back)
+
+
+def _trainable(model: Classifier) -> tuple[list[nn.Parameter], list[Tensor]]:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return parameters, [parameter.detach().clone() for parameter in parameters]
+
+
+def _micro_batch(units: Sequence[NDArray[np.intp]]) -> MicroBatch:
+    sizes = np.array([len(members) for members in units])
+    return MicroBatch(
+        examples=np.concatenate(units),
+        unit_of=torch.from_numpy(np.repeat(np.arange(len(units)), sizes)),
+        units=len(units),
+        shares=torch.from_numpy(np.repeat(1.0 / sizes, sizes).astype(np.float32)),
+    )
+
+
+def _loss(model: Classifier, cohort: Cohort, batch: MicroBatch) -> Tensor:
+    """Sum over units of the mean loss of a unit's examples; no statistic of the batch enters an example's loss."""
+    logits = model([cohort.states[i] for i in batch.examples])
+    losses = nn.functional.cross_entropy(logits, cohort.labels[batch.examples].to(logits.device), reduction="none")
+    factors = (batch.shares * cohort.weights[batch.examples]).to(logits.device)
+    return (losses * factors).sum()
