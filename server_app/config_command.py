@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -93,7 +94,7 @@ def allowed(entry: Setting) -> str:
 
 
 def _choices(composed: Composed) -> Table:
-    table = Table(title="options chosen (group=option)", title_justify="left")
+    table = Table(title="options chosen (group=option)", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("group")
     table.add_column("option")
     for group, option in sorted(composed.choices.items()):
@@ -103,8 +104,9 @@ def _choices(composed: Composed) -> Table:
 
 def _settings(composed: Composed) -> Table:
     values = _values(composed.value)
-    table = Table(title="settings (setting=value)", title_justify="left")
-    for name in ("setting", "value", "unit", "from"):
+    table = Table(title="settings (setting=value)", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("setting", no_wrap=True)
+    for name in ("value", "unit", "from"):
         table.add_column(name, overflow="fold")
     section = ""
     for entry in settings_of(Study):

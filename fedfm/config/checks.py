@@ -185,7 +185,7 @@ def _add_wrong_type(kind: type[Any], raw: object, path: str, problems: Problems)
 
 def _text(raw: str, path: str, problems: Problems) -> str:
     if "${" in raw:
-        problems.add("E025", "no interpolation may stand here", path=path, fix="write the value itself")
+        problems.add("E031", "no interpolation may stand here", path=path, fix="write the value itself")
     elif any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t" for letter in raw):
         problems.add("E007", "has a control character", path=path, found=shown(raw), fix="use plain text")
     return raw

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
-from fedfm.config.problems import Problems, did_you_mean
+from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 
@@ -26,7 +26,7 @@ def check_rules(study: Study, known: Mapping[str, Sequence[str]], problems: Prob
         if rule not in known[group] and not problems.touch([f"{group}.rule"]):
             fix = did_you_mean(rule, known[group])
             allowed = ", ".join(known[group])
-            problems.add("E028", f"no {group} rule {rule!r}", path=f"{group}.rule", allowed=allowed, fix=fix)
+            problems.add("E034", f"no {group} rule {rule!r}", path=f"{group}.rule", allowed=allowed, fix=fix)
 
 
 def _labels(study: Study, problems: Problems) -> None:
@@ -34,22 +34,22 @@ def _labels(study: Study, problems: Problems) -> None:
     _distinct(labels, "task.labels", problems)
     _distinct(study.task.groups, "task.groups", problems)
     if len(labels) < 2:
-        problems.add("E024", "a task needs two classes or more", path="task.labels", found=f"{len(labels)} labels")
+        problems.add("E030", "a task needs two classes or more", path="task.labels", found=f"{len(labels)} labels")
     if positive and positive not in labels:
         fix = did_you_mean(positive, labels)
-        problems.add("E024", f"{positive!r} is no label", path="task.positive", allowed=", ".join(labels), fix=fix)
+        problems.add("E030", f"{positive!r} is no label", path="task.positive", allowed=", ".join(labels), fix=fix)
     if positive and len(labels) > 2:
         fix = "leave it empty"
-        problems.add("E024", "only a two-class task has a positive class", path="task.positive", fix=fix)
+        problems.add("E030", "only a two-class task has a positive class", path="task.positive", fix=fix)
 
 
 def _distinct(words: Sequence[str], path: str, problems: Problems) -> None:
     if "" in words:
-        problems.add("E024", "an empty name", path=path, fix="give each a name")
+        problems.add("E030", "an empty name", path=path, fix="give each a name")
     twice = sorted({word for word in words if words.count(word) > 1})
     if twice:
         problems.add(
-            "E024", "a name is given twice", path=path, found=", ".join(twice), fix="give each a name of its own"
+            "E030", "a name is given twice", path=path, found=", ".join(twice), fix="give each a name of its own"
         )
 
 
@@ -57,18 +57,18 @@ def _columns(study: Study, problems: Problems) -> None:
     task = study.task
     if task.inputs == "columns" and not task.columns:
         problems.add(
-            "E024", "inputs = columns needs columns", path="task.columns", fix="add {name, low, high} for each"
+            "E030", "inputs = columns needs columns", path="task.columns", fix="add {name, low, high} for each"
         )
     if task.inputs == "text" and task.columns:
         problems.add(
-            "E024", "inputs = text has no columns", path="task.columns", fix="set task.inputs=columns, or leave out"
+            "E030", "inputs = text has no columns", path="task.columns", fix="set task.inputs=columns, or leave out"
         )
     _distinct([column.name for column in task.columns], "task.columns", problems)
     for number, column in enumerate(task.columns):
         if column.low >= column.high:
             found = f"low {column.low:g}, high {column.high:g}"
             path = f"task.columns.{number}.low"
-            problems.add("E024", f"low of {column.name!r} must be below high", path=path, found=found)
+            problems.add("E030", f"low of {column.name!r} must be below high", path=path, found=found)
 
 
 def _fit(study: Study, problems: Problems) -> None:
@@ -77,22 +77,22 @@ def _fit(study: Study, problems: Problems) -> None:
     if inputs != wanted:
         models = "model=minilm" if inputs == "text" else "model=logistic adapter=full"
         what = f"a {backbone} backbone reads {wanted}, and the task gives {inputs}"
-        problems.add("E024", what, path="model.backbone", found=backbone, fix=f"choose {models}, or another task")
+        problems.add("E030", what, path="model.backbone", found=backbone, fix=f"choose {models}, or another task")
     if method not in methods:
         what = f"a {backbone} backbone cannot be trained as {method}"
         fix = f"choose adapter={methods[-1]}"
-        problems.add("E024", what, path="adapter.method", found=method, allowed=", ".join(methods), fix=fix)
+        problems.add("E030", what, path="adapter.method", found=method, allowed=", ".join(methods), fix=fix)
 
 
 def _weights(study: Study, problems: Problems) -> None:
     model = study.model
     if (model.backbone == "tabular") != (model.source == "none"):
         fix = "set model.source=none" if model.backbone == "tabular" else "name where the weights come from"
-        problems.add("E024", f"a {model.backbone} backbone with source {model.source}", path="model.source", fix=fix)
+        problems.add("E030", f"a {model.backbone} backbone with source {model.source}", path="model.source", fix=fix)
     if model.source in ("package", "directory", "hub"):
         _pinned(study, problems)
     if model.hidden and model.backbone != "tabular":
-        problems.add("E024", "hidden layers are for tabular models", path="model.hidden", fix="leave it empty")
+        problems.add("E030", "hidden layers are for tabular models", path="model.hidden", fix="leave it empty")
 
 
 def _pinned(study: Study, problems: Problems) -> None:
@@ -100,27 +100,50 @@ def _pinned(study: Study, problems: Problems) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", model.sha256):
         what = "weights must be pinned by the hash of model.safetensors"
         fix = "run sha256sum on the file and write its 64 digits"
-        problems.add("E024", what, path="model.sha256", found=model.sha256[:80] or "nothing", fix=fix)
+        problems.add("E030", what, path="model.sha256", found=model.sha256[:80] or "nothing", fix=fix)
     if not model.location:
-        problems.add("E024", f"source {model.source} needs a location", path="model.location", fix="name the place")
+        problems.add("E030", f"source {model.source} needs a location", path="model.location", fix="name the place")
     if model.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", model.revision):
         what = "a hub id must be pinned to a commit"
         found = model.revision[:80] or "nothing"
-        problems.add("E024", what, path="model.revision", found=found, allowed="40 hexadecimal digits")
+        problems.add("E030", what, path="model.revision", found=found, allowed="40 hexadecimal digits")
 
 
 def _clipping(study: Study, problems: Problems) -> None:
     if study.privacy.mechanism == "gaussian" and study.privacy.max_grad_norm is None:
         fix = "set privacy.max_grad_norm, for example 0.5"
-        problems.add("E024", "differential privacy needs a clipping norm", path="privacy.max_grad_norm", fix=fix)
+        problems.add("E030", "differential privacy needs a clipping norm", path="privacy.max_grad_norm", fix=fix)
 
 
 def _bins(study: Study, problems: Problems) -> None:
     bins = study.evaluation.bins
     if bins % 2:
         what = "the number of score bins must be even, so that a border lies at one half"
-        problems.add("E024", what, path="evaluation.bins", found=str(bins), fix=f"write {bins + 1}")
+        problems.add("E030", what, path="evaluation.bins", found=str(bins), fix=f"write {bins + 1}")
 
+
+def _reweighting(study: Study, problems: Problems) -> None:
+    """The one rule whose parameters a hospital acts on, so that they are checked on both sides."""
+    rule, params = study.reweighting.rule, study.reweighting.params
+    if rule != "kamiran_calders":
+        return
+    path = "reweighting.params"
+    if set(params) != set(_KAMIRAN_CALDERS):
+        allowed = ", ".join(_KAMIRAN_CALDERS)
+        problems.add("E030", f"{rule} needs other parameters", path=path, found=", ".join(params), allowed=allowed)
+        return
+    if params["attribute"] not in study.task.groups:
+        allowed = ", ".join(study.task.groups) or "none: this task has no groups"
+        what = "the attribute must be one of task.groups"
+        problems.add("E030", what, path=f"{path}.attribute", found=shown(params["attribute"]), allowed=allowed)
+    for name, least in (("cap", 1.0), ("noise_multiplier", 0.01)):
+        number = params[name]
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= 1e6:
+            allowed = f"at least {least:g}, at most 1e6"
+            problems.add("E008", "is outside its range", path=f"{path}.{name}", found=shown(number), allowed=allowed)
+
+
+_KAMIRAN_CALDERS = ("attribute", "cap", "noise_multiplier")
 
 _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], ...] = (
     (("task.labels", "task.positive", "task.groups"), _labels),
@@ -129,6 +152,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("model",), _weights),
     (("privacy.mechanism", "privacy.max_grad_norm"), _clipping),
     (("evaluation.bins",), _bins),
+    (("reweighting", "task.groups"), _reweighting),
 )
 
 
@@ -143,22 +167,22 @@ def _loader(site: Site, problems: Problems) -> None:
     data = site.data
     for loader, name in (("text", "text"), ("template", "template")):
         if data.loader == loader and not getattr(data, name):
-            problems.add("E024", f"loader = {loader} needs {name}", path=f"data.{name}", fix=f"add `{name}:`")
+            problems.add("E030", f"loader = {loader} needs {name}", path=f"data.{name}", fix=f"add `{name}:`")
     if data.loader != "template":
         return
     try:
         names = [name for _, name, _, _ in Formatter().parse(data.template) if name is not None]
     except ValueError as error:
-        problems.add("E024", f"the template cannot be read: {error}", path="data.template", fix="write {column}")
+        problems.add("E030", f"the template cannot be read: {error}", path="data.template", fix="write {column}")
         return
     for name in sorted({name for name in names if not re.fullmatch(r"[^\W\d][\w -]*", name)}):
         what = f"{{{name}}} names no column"
         problems.add(
-            "E024", what, path="data.template", allowed="{column}, a plain column name", fix="rename the column"
+            "E030", what, path="data.template", allowed="{column}, a plain column name", fix="rename the column"
         )
     for column in sorted(set(data.words) - set(names)):
         fix = did_you_mean(column, names) or "leave it out"
-        problems.add("E024", f"words for {column!r}, which the template does not use", path="data.words", fix=fix)
+        problems.add("E030", f"words for {column!r}, which the template does not use", path="data.words", fix=fix)
 
 
 def _split(site: Site, problems: Problems) -> None:
@@ -166,29 +190,29 @@ def _split(site: Site, problems: Problems) -> None:
     total = split.train + split.audit + split.test
     if not split.column and abs(total - 1) > 1e-6:
         found = f"train {split.train:g} + audit {split.audit:g} + test {split.test:g} = {total:g}"
-        problems.add("E024", "the shares must sum to 1", path="data.split", found=found, fix="change one of the three")
+        problems.add("E030", "the shares must sum to 1", path="data.split", found=found, fix="change one of the three")
 
 
 def _groups(site: Site, problems: Problems) -> None:
     for name, group in site.data.groups.items():
         path = f"data.groups.{name}.bands"
         if group.bands and group.values:
-            problems.add("E024", "a group has either values or bands", path=path, fix="leave one of them out")
+            problems.add("E030", "a group has either values or bands", path=path, fix="leave one of them out")
         if sorted(set(group.bands)) != group.bands:
-            problems.add("E024", "borders of bands must rise", path=path, found=str(group.bands), fix="sort them")
+            problems.add("E030", "borders of bands must rise", path=path, found=str(group.bands), fix="sort them")
 
 
 def _policy(site: Site, problems: Problems) -> None:
     if not site.policy.units:
         fix = "write [patient]"
-        problems.add("E024", "no unit of privacy is accepted, so no study could run", path="policy.units", fix=fix)
+        problems.add("E030", "no unit of privacy is accepted, so no study could run", path="policy.units", fix=fix)
 
 
 def _site_weights(site: Site, problems: Problems) -> None:
     for digest in site.weights:
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             what = "weights are named by the hash of model.safetensors"
-            problems.add("E024", what, path=f"weights.{digest}", allowed="64 hexadecimal digits", fix="run sha256sum")
+            problems.add("E030", what, path=f"weights.{digest}", allowed="64 hexadecimal digits", fix="run sha256sum")
 
 
 _SITE_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Site, Problems], None]], ...] = (

@@ -90,7 +90,7 @@ def load_site(path: Path) -> Site:
     problems = Problems("SITE", lambda setting: _site_place(setting, source), names)
     if not path.is_file():
         fix = "copy conf/site/example.yaml there and fill it in"
-        problems.add_at("E026", "no site file", str(path), found="a folder" if path.is_dir() else "nothing", fix=fix)
+        problems.add_at("E032", "no site file", str(path), found="a folder" if path.is_dir() else "nothing", fix=fix)
         problems.raise_if_any()
     source.places.update(read_source(path, path.name, problems).places)
     problems.raise_if_any()
@@ -168,12 +168,12 @@ def _add_hydra_error(error: Exception, conf: Path, changes: Sequence[Change], pr
     if blamed:
         why = _first_line(error.__cause__ or error)
         fix = "look at the composed study without it: fedfm-study config"
-        problems.add_at("E027", f"this override cannot be applied: {why}", f"override {blamed[-1].text!r}", fix=fix)
+        problems.add_at("E033", f"this override cannot be applied: {why}", f"override {blamed[-1].text!r}", fix=fix)
     elif key is not None:
-        problems.add("E025", _first_line(error), path=str(key), fix="write the value itself")
+        problems.add("E031", _first_line(error), path=str(key), fix="write the value itself")
     else:
         fix = "check the defaults lists of the files chosen"
-        problems.add_at("E028", _first_line(error), str(conf / "study.yaml"), fix=fix)
+        problems.add_at("E034", _first_line(error), str(conf / "study.yaml"), fix=fix)
 
 
 def _first_line(error: BaseException) -> str:
@@ -231,7 +231,7 @@ def _site_tree(path: Path, problems: Problems) -> object:
         return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, OSError) as error:
         key = str(getattr(error, "full_key", None) or "")
-        problems.add("E025", _first_line(error), path=key, fix="set the variable, or write the value")
+        problems.add("E031", _first_line(error), path=key, fix="set the variable, or write the value")
     problems.raise_if_any()
     raise AssertionError("unreachable: an unreadable file always has a problem")
 

@@ -39,7 +39,7 @@ def read_source(path: Path, name: str, problems: Problems, *, prefix: str = "") 
         for inner, place in _walk(node, "", loader, name, problems):
             source.places[inner] = place
     except OSError as error:
-        problems.add_at("E026", f"cannot read the file: {error.strerror}", str(path), fix="check its name and rights")
+        problems.add_at("E032", f"cannot read the file: {error.strerror}", str(path), fix="check its name and rights")
     except UnicodeDecodeError as error:
         problems.add_at(
             "E004", f"not UTF-8 at byte {error.start}", name, fix=f"iconv -f latin1 -t utf-8 {name} > new.yaml"

@@ -56,21 +56,21 @@ def _read(parser: OverridesParser, text: str, groups: Mapping[str, Sequence[str]
     if override.is_delete() or override.package is not None or override.key_or_group.split(".")[0] == "hydra":
         what = "an override gives a setting a value, or chooses an option"
         fix = "leave it out, or write setting=value"
-        problems.add_at("E027", what, f"override {text!r}", allowed="setting=value, group=option", fix=fix)
+        problems.add_at("E033", what, f"override {text!r}", allowed="setting=value, group=option", fix=fix)
         return None
     key = override.key_or_group
     if key in groups:
         return _choice(override, text, groups, problems)
     if "/" in key:
         fix = did_you_mean(key, groups) or f"write {key.replace('/', '.')}={written}"
-        problems.add_at("E028", f"unknown group {key!r}", f"override {text!r}", allowed=", ".join(groups), fix=fix)
+        problems.add_at("E034", f"unknown group {key!r}", f"override {text!r}", allowed=", ".join(groups), fix=fix)
         return None
     return Change(text, key, written, f"++{text.lstrip('+')}", tuple(_paths(key, override.value())))
 
 
 def _add_unreadable(text: str, fix: str, problems: Problems) -> None:
     what = "this override cannot be read"
-    problems.add_at("E027", what, f"override {text!r}", allowed="setting=value, group=option", fix=fix)
+    problems.add_at("E033", what, f"override {text!r}", allowed="setting=value, group=option", fix=fix)
 
 
 def _choice(override: Override, text: str, groups: Mapping[str, Sequence[str]], problems: Problems) -> Change | None:
@@ -79,7 +79,7 @@ def _choice(override: Override, text: str, groups: Mapping[str, Sequence[str]], 
     if option not in allowed:
         fix = did_you_mean(str(option), allowed) or f"choose one, or set a value of it: {group}.setting=value"
         what = f"{group} has no option {str(option)!r}"
-        problems.add_at("E028", what, f"override {text!r}", allowed=", ".join(allowed), fix=fix)
+        problems.add_at("E034", what, f"override {text!r}", allowed=", ".join(allowed), fix=fix)
         return None
     return Change(text, group, str(option), f"{group}={option}", ())
 

@@ -16,11 +16,11 @@ CODES = {
     "E007": "text of the wrong form",
     "E008": "number outside its range",
     "E009": "not one of the allowed words",
-    "E024": "settings that do not fit together",
-    "E025": "an interpolation that cannot be used here",
-    "E026": "configuration file or folder missing",
-    "E027": "an override that cannot be read",
-    "E028": "unknown option or rule",
+    "E030": "settings that do not fit together",
+    "E031": "an interpolation that cannot be used here",
+    "E032": "configuration file or folder missing",
+    "E033": "an override that cannot be read",
+    "E034": "unknown option or rule",
 }
 """Numbers of the problems of a configuration; the prefix is ``STUDY-`` or ``SITE-``."""
 
