@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,6 @@ def test_an_unprotected_release_costs_everything(tmp_path: Path) -> None:
 @given(rounds=st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.8, 4.0)), min_size=1, max_size=12))
 @settings(max_examples=15, deadline=None)
 def test_no_order_of_charges_passes_a_limit(rounds: list[tuple[str, float]]) -> None:
-    import tempfile
-
     limits = Limits(run=3.0, total=4.0, delta=1e-4)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder), "c")

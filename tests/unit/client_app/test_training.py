@@ -1,0 +1,206 @@
+"""The private step: bounded by patient, noised as planned, equal to a loop over patients without noise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from client_app import private_step, training
+from client_app.noise import secure_uniform
+from client_app.private_step import Mechanism
+from client_app.training import Cohort, fine_tune_openly, fine_tune_privately, micro_batches
+from fedfm.config.study import Training
+
+TINY_NOISE = 1e-12  # Opacus takes no zero; this is below float32's resolution
+
+
+class Linear(nn.Module):
+    """A stand-in with the one method of a Classifier that training uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(4, 3)
+        self.head = nn.Linear(3, 2)
+        generator = torch.Generator().manual_seed(1)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.head(torch.tanh(self.hidden(torch.stack(list(states)))))
+        return logits
+
+
+def cohort_of(notes: Sequence[int], *, seed: int = 0, scale: float = 1.0) -> Cohort:
+    """A cohort whose patients have that many notes each."""
+    generator = np.random.default_rng(seed)
+    total = sum(notes)
+    ends = np.cumsum(notes)
+    return Cohort(
+        states=[torch.tensor(row, dtype=torch.float32) for row in generator.normal(size=(total, 4)) * scale],
+        labels=torch.tensor(generator.integers(0, 2, total)),
+        units=[np.arange(end - count, end) for end, count in zip(ends, notes, strict=True)],
+        weights=torch.ones(total),
+    )
+
+
+def settings(**changes: float) -> Training:
+    values = {"local_steps": 1, "sample_rate": 1.0, "learning_rate": 1.0, "momentum": 0.0} | changes
+    return Training(**values)  # type: ignore[arg-type]
+
+
+def moved(cohort: Cohort, mechanism: Mechanism, *, micro_batch: int = 64, **changes: float) -> Tensor:
+    """The update of all parameters as one vector, times C * expected units: the noised sum of a single step."""
+    model = Linear()
+    before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    fine_tune_privately(
+        model,  # type: ignore[arg-type]
+        cohort,
+        training=settings(**changes),
+        mechanism=mechanism,
+        micro_batch=micro_batch,
+        uniform=secure_uniform,
+    )
+    after = nn.utils.parameters_to_vector(model.parameters()).detach()
+    return (before - after) * mechanism.max_grad_norm * mechanism.expected_units
+
+
+def clipped_sum_by_loop(cohort: Cohort, clip: float) -> Tensor:
+    """One patient at a time, with plain autograd: the definition."""
+    model, total = Linear(), torch.zeros(0)
+    for unit in cohort.units:
+        model.zero_grad()
+        logits = model([cohort.states[i] for i in unit])
+        losses = nn.functional.cross_entropy(logits, cohort.labels[unit], reduction="none")
+        (losses * cohort.weights[unit]).mean().backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        gradient = gradient * min(1.0, clip / (float(gradient.norm()) + 1e-6))
+        total = gradient if len(total) == 0 else total + gradient
+    return total
+
+
+@pytest.mark.parametrize("micro_batch", [1, 5, 64])
+@pytest.mark.parametrize("clip", [0.05, 100.0])
+def test_step_equals_a_loop_over_patients(micro_batch: int, clip: float) -> None:
+    cohort = cohort_of([1, 3, 2, 5, 1, 1])
+    found = moved(cohort, Mechanism(TINY_NOISE, clip, expected_units=6), micro_batch=micro_batch)
+    expected = clipped_sum_by_loop(cohort, clip)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm() -> None:
+    clip = 0.05
+    usual = cohort_of([2, 1, 3])
+    extreme = cohort_of([2, 1, 3, 8])
+    states = list(usual.states) + [state * 1e6 for state in extreme.states[6:]]
+    with_extreme = Cohort(states, torch.cat([usual.labels, extreme.labels[6:]]), extreme.units, extreme.weights)
+    mechanism = Mechanism(TINY_NOISE, clip, expected_units=3)
+    difference = moved(with_extreme, mechanism) - moved(usual, mechanism)
+    assert float(difference.norm()) <= clip * (1 + 1e-4)
+    assert float(difference.norm()) > 0.5 * clip  # the bound is reached, so the test can fail
+
+
+def test_noise_has_the_planned_scale_in_every_step_and_an_empty_sample_too() -> None:
+    mechanism = Mechanism(noise_multiplier=2.0, max_grad_norm=0.5, expected_units=10)
+    empty = cohort_of([1] * 10)
+    draws = torch.cat([moved(empty, mechanism, sample_rate=1e-9) for _ in range(300)])
+    assert abs(float(draws.mean())) < 4 * 1.0 / len(draws) ** 0.5
+    assert float(draws.std()) == pytest.approx(2.0 * 0.5, rel=4 / (2 * len(draws)) ** 0.5)
+
+
+def test_noise_is_new_in_every_step_and_at_every_site() -> None:
+    mechanism = Mechanism(noise_multiplier=5.0, max_grad_norm=1.0, expected_units=1)
+    torch.manual_seed(0)
+    first = torch.cat([moved(cohort_of([1]), mechanism) for _ in range(50)])
+    torch.manual_seed(0)
+    second = torch.cat([moved(cohort_of([1]), mechanism) for _ in range(50)])
+    correlation = np.corrcoef(first.numpy(), second.numpy())[0, 1]
+    assert abs(correlation) < 4 / len(first) ** 0.5
+
+
+def test_every_step_draws_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = []
+    real = private_step.secure_normal
+
+    def counted(count: int) -> np.ndarray:
+        draws.append(real(count))
+        return draws[-1]
+
+    monkeypatch.setattr(private_step, "secure_normal", counted)
+    moved(cohort_of([1, 2, 1, 3]), Mechanism(1.0, 1.0, expected_units=4), local_steps=3, micro_batch=2)
+    assert len(draws) == 3  # one draw a step, not one a micro-batch
+    assert not np.allclose(draws[0], draws[1])
+
+
+def test_the_proximal_pull_is_after_the_noise_and_leaves_the_clipping_alone() -> None:
+    cohort = cohort_of([1, 1])
+    plain = moved(cohort, Mechanism(TINY_NOISE, 0.1, expected_units=2))
+    pulled = moved(cohort, Mechanism(TINY_NOISE, 0.1, expected_units=2), proximal=0.5)
+    # one step from the origin: the pull halves what the step did
+    assert torch.allclose(pulled, plain * 0.5, rtol=1e-3, atol=1e-6)
+
+
+def test_the_open_step_is_plain_sgd_on_the_mean_loss() -> None:
+    cohort = cohort_of([1] * 12)
+    model = Linear()
+    fine_tune_openly(
+        model,  # type: ignore[arg-type]
+        cohort,
+        training=settings(local_steps=3, learning_rate=0.1, momentum=0.9),
+        micro_batch=5,
+        uniform=np.random.default_rng(1).random,
+    )
+    reference = Linear()
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(reference(cohort.states), cohort.labels).backward()
+        optimizer.step()
+    for found, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_hooks_are_gone_after_a_round_and_a_second_round_works() -> None:
+    model, cohort = Linear(), cohort_of([1, 2])
+    for _ in range(2):
+        fine_tune_privately(
+            model,  # type: ignore[arg-type]
+            cohort,
+            training=settings(),
+            mechanism=Mechanism(1.0, 1.0, expected_units=2),
+            micro_batch=8,
+            uniform=secure_uniform,
+        )
+        model(cohort.states).sum().backward()
+        assert all(getattr(p, "grad_sample", None) is None for p in model.parameters())
+
+
+def test_micro_batches_cover_the_sample_once_and_never_divide_a_patient() -> None:
+    cohort = cohort_of([3, 1, 4, 1, 5, 9, 2, 6])
+    sample = np.array([0, 2, 3, 5, 7])
+    batches = micro_batches(cohort, sample, 6)
+    assert sorted(np.concatenate([b.examples for b in batches])) == sorted(
+        np.concatenate([cohort.units[unit] for unit in sample])
+    )
+    assert sum(batch.units for batch in batches) == len(sample)
+    assert max(len(batch.examples) for batch in batches) <= 9
+
+
+MUTANTS = {
+    "noise divided by four": (private_step, "secure_normal", lambda n: np.random.default_rng().normal(size=n) / 4),
+    "patients not merged": (training, "merge_units", lambda *_: None),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_planted_faults_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, name, fault = MUTANTS[mutant]
+    monkeypatch.setattr(module, name, fault)
+    test = (
+        test_noise_has_the_planned_scale_in_every_step_and_an_empty_sample_too
+        if name == "secure_normal"
+        else test_one_patient_moves_the_sum_by_at_most_the_clipping_norm
+    )
+    with pytest.raises(AssertionError):
+        test()
