@@ -5,6 +5,7 @@ for each example, its optimiser clips and sums. Between the two we average the e
 patient, so that the bound holds for a patient and not for a note; and the noise is ours.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,10 @@ def per_example_gradients(model: nn.Module) -> Iterator[None]:
     """
     hooks = GradSampleHooks(model, loss_reduction="sum")
     try:
-        yield
+        with warnings.catch_warnings():
+            # expected: the cached states that enter the first trainable layer need no gradient
+            warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+            yield
     finally:
         hooks.cleanup()
 
