@@ -196,7 +196,7 @@ def _source(conf: Path, group: str, option: str, prefix: str, problems: Problems
 
 def _place(path: str, changes: Sequence[Change], sources: Sequence[Source]) -> Place:
     for change in reversed(changes):
-        if path in change.paths:
+        if any(path == filled or path.startswith(f"{filled}.") for filled in change.paths):
             return Place(f"override {change.text!r}", change.written if path == change.key else None)
     inside = [change for change in changes if any(filled.startswith(f"{path}.") for filled in change.paths)]
     if path and inside:

@@ -85,6 +85,7 @@ def _choice(override: Override, text: str, groups: Mapping[str, Sequence[str]], 
 
 
 def _paths(key: str, value: object) -> list[str]:
-    """The setting paths that an override of ``key`` fills: itself, and all inside a map."""
-    inside = value.items() if isinstance(value, dict) else ()
-    return [key] + [path for word, inner in inside for path in _paths(f"{key}.{word}", inner)]
+    """The setting paths that an override of ``key`` fills: itself, or all inside a map."""
+    if not isinstance(value, dict) or not value:
+        return [key]
+    return [path for word, inner in value.items() for path in _paths(f"{key}.{word}", inner)]

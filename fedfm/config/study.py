@@ -143,7 +143,7 @@ class Study:
     explainability: Explainability = setting(REQUIRED, "what is asked about the reasons")
     rounds: int = setting(5, "rounds of federated training", unit="rounds", low=1, high=10_000)
     sites: list[str] = setting(
-        [], "sites that are expected; the run waits for them and names the absent; empty: whoever is connected"
+        [], "sites that take part; the run waits for them and names the absent; empty: whoever is connected"
     )
     min_sites: int = setting(2, "fewest sites whose updates may be averaged", unit="sites", low=1)
     round_minutes: float = setting(60.0, "a round waits no longer for its sites", unit="minutes", above=0)
