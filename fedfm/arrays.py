@@ -48,7 +48,7 @@ def check_layout(arrays: Arrays, *, like: Arrays) -> None:
     missing, extra = sorted(like.keys() - arrays.keys()), sorted(arrays.keys() - like.keys())
     if missing or extra:
         raise IncompatibleUpdate(
-            "FED-E160",
+            "WIRE-E010",
             "the parameters have other names",
             found=f"{len(missing)} missing, {len(extra)} unknown, first: {(missing + extra)[0]}",
             allowed=f"the {len(like)} names of this study's model and adapter",
@@ -57,7 +57,7 @@ def check_layout(arrays: Arrays, *, like: Arrays) -> None:
     for name, reference in like.items():
         if arrays[name].shape != reference.shape:
             raise IncompatibleUpdate(
-                "FED-E161",
+                "WIRE-E011",
                 f"the array {name} has another shape",
                 found=str(arrays[name].shape),
                 allowed=str(reference.shape),
@@ -86,7 +86,7 @@ def from_bytes(data: bytes) -> Arrays:
         arrays = safetensors.numpy.load(data)
     except (SafetensorError, KeyError) as error:  # KeyError: a dtype that numpy has no name for
         raise WireError(
-            "FED-E162",
+            "WIRE-E012",
             "the parameters cannot be read",
             found=f"{len(data)} bytes that are not a whole safetensors document of known types",
             allowed="safetensors with float32 arrays",
@@ -99,4 +99,4 @@ def from_bytes(data: bytes) -> Arrays:
 
 def _check_float32(name: str, dtype: str) -> None:
     if dtype != "float32":
-        raise WireError("FED-E163", f"the array {name} is not float32", found=dtype, allowed="float32")
+        raise WireError("WIRE-E013", f"the array {name} is not float32", found=dtype, allowed="float32")

@@ -1,0 +1,97 @@
+"""What every model of the federation can do: a frozen part run once, a trainable part run in each step."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedfm.config.study import Adapter, Model, Task
+from fedfm.examples import Example
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a classifier is built from; equal recipes give equal models at every site.
+
+    Attributes:
+        model: The distilled starting point.
+        adapter: Which parameters are trained.
+        task: What is predicted, from what.
+        seed: Public seed of the first head and of the frozen LoRA factor.
+    """
+
+    model: Model
+    adapter: Adapter
+    task: Task
+    seed: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch as explanations see it: U units, tokens or columns, each a vector of D numbers.
+
+    Attributes:
+        values: float32[B, U, D] the units as the model reads them.
+        baseline: float32[B, U, D] the units saying nothing; equals ``values`` where a unit must stay.
+        present: bool[B, U] false for padding.
+        removable: bool[B, U] units that may be credited and deleted; false for padding and special tokens.
+    """
+
+    values: Tensor
+    baseline: Tensor
+    present: Tensor
+    removable: Tensor
+
+
+class Classifier(nn.Module, ABC):
+    """A classifier whose frozen part runs once per example and whose trainable part runs in every step.
+
+    *Guarantees* In training mode without dropout; float32; each trainable parameter sits in an
+    ``nn.Linear``, so that Opacus's hooks give one gradient per example.
+
+    Attributes:
+        recipe: What it was built from.
+        labels: C, the number of classes.
+        head: The last linear layer.
+    """
+
+    head: nn.Linear
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.labels = len(recipe.task.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.head.weight.device
+
+    @abstractmethod
+    def encode(self, examples: Sequence[Example]) -> list[Tensor]:
+        """Run the frozen part once per example, without gradients; one CPU tensor each, in order.
+
+        *Guarantees* Deterministic, and independent of which examples come together up to rounding (about 1e-6).
+
+        Raises:
+            DataError: An example lacks what the model reads.
+        """
+
+    @abstractmethod
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        """Return float32[B, C] logits from what ``encode`` returned; float32[0, C] for no states."""
+
+    @abstractmethod
+    def inputs(self, examples: Sequence[Example]) -> Inputs:
+        """Return the examples as units that can be credited, on the model's device."""
+
+    @abstractmethod
+    def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:
+        """Return float32[B, C] logits through the whole model, frozen part included.
+
+        Args:
+            values: float32[B, U, D], as in ``Inputs``.
+            present: bool[B, U]; a unit that is not present is as if deleted, others keep their position.
+        """

@@ -1,0 +1,158 @@
+"""A transformer encoder with a linear head, split where training begins.
+
+The embeddings and the layers below the first adapted one never change, so ``encode`` runs them once per
+note and ``forward`` only the rest. The two together equal one pass through the whole model.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fedfm.errors import DataError, ModelError
+from fedfm.examples import Example
+from fedfm.model.classifier import Classifier, Inputs, Recipe
+from fedfm.model.draws import linear_head
+
+BATCH = 32
+"""Notes that the frozen part takes at once; of similar length, so that little is padding."""
+
+
+class TextClassifier(Classifier):
+    """Token embeddings, encoder layers, the mean over tokens, a linear head.
+
+    Attributes:
+        backbone: The encoder, of the BERT family (``embeddings`` and ``encoder.layer``).
+        tokenizer: Its tokenizer.
+        first_adapted: The layers below this one are frozen and run in ``encode``; the number of
+            layers where all are frozen.
+    """
+
+    def __init__(self, recipe: Recipe, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(recipe)
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.first_adapted = len(self.layers)
+        self.head = linear_head(backbone.config.hidden_size, self.labels, seed=recipe.seed)
+        self.max_tokens = _checked_length(recipe.model.max_tokens, backbone)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The encoder's layers, lowest first."""
+        return list(self.backbone.get_submodule("encoder.layer").children())
+
+    @torch.no_grad()
+    def encode(self, examples: Sequence[Example]) -> list[Tensor]:
+        """Return for each note float32[T, D] states that enter the first adapted layer.
+
+        Where every layer is frozen: float32[D], the mean over tokens of the last layer.
+        """
+        tokens = self._tokens(examples)
+        shortest_first = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        states: dict[int, Tensor] = {}
+        for start in range(0, len(tokens), BATCH):
+            batch = shortest_first[start : start + BATCH]
+            values, present = self._words([tokens[i] for i in batch])
+            hidden = self._run(self._embed(values), present, layers=self.layers[: self.first_adapted])
+            if self.first_adapted == len(self.layers):
+                rows = list(_mean(hidden, present))
+            else:
+                rows = [row[: len(tokens[i])] for i, row in zip(batch, hidden, strict=True)]
+            states.update({i: row.cpu().clone() for i, row in zip(batch, rows, strict=True)})
+        return [states[i] for i in range(len(tokens))]
+
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        """Return float32[B, C] logits; pads the states to the longest of them."""
+        if not states:
+            return self.head.weight.new_zeros((0, self.labels))
+        if self.first_adapted == len(self.layers):
+            pooled = torch.stack(list(states)).to(self.device)
+        else:
+            values, present = _padded([state.to(self.device, non_blocking=True) for state in states])
+            pooled = _mean(self._run(values, present, layers=self.layers[self.first_adapted :]), present)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+    def inputs(self, examples: Sequence[Example]) -> Inputs:
+        """Return tokens as units of D numbers, their word embeddings; saying nothing is the embedding of padding.
+
+        Special tokens stay: they are part of every note and say nothing about one.
+        """
+        tokens = self._tokens(examples)
+        values, present = self._words(tokens)
+        special = set(self.tokenizer.all_special_ids)
+        plain, _ = _padded([torch.tensor([i not in special for i in ids]) for ids in tokens])
+        plain = plain.to(self.device)
+        padding, _ = self._words([[self.backbone.config.pad_token_id]])
+        baseline = torch.where(plain.unsqueeze(-1), padding, values)
+        return Inputs(values=values, baseline=baseline, present=present, removable=plain)
+
+    def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:
+        """Return logits from word embeddings; tokens that are not present are neither attended to nor pooled."""
+        hidden = self._run(self._embed(values), present, layers=self.layers)
+        logits: Tensor = self.head(_mean(hidden, present))
+        return logits
+
+    def _tokens(self, examples: Sequence[Example]) -> list[list[int]]:
+        texts = [example.text for example in examples if example.text is not None]
+        if len(texts) != len(examples):
+            raise DataError(
+                "SITE-E029",
+                "the model reads text, and an example has none",
+                where="data.loader",
+                fix="use loader: text or loader: template for a study with inputs: text",
+            )
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return ids
+
+    def _words(self, tokens: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Return word embeddings float32[B, T, D] and bool[B, T] true where a note has a token."""
+        ids, present = _padded([torch.tensor(row) for row in tokens])
+        with torch.no_grad():
+            words: Tensor = self.backbone.get_input_embeddings()(ids.to(self.device))
+        return words, present.to(self.device)
+
+    def _embed(self, values: Tensor) -> Tensor:
+        """Add position and type to word embeddings, and normalise."""
+        embeddings: Callable[..., Tensor] = self.backbone.get_submodule("embeddings")
+        return embeddings(inputs_embeds=values)
+
+    @staticmethod
+    def _run(hidden: Tensor, present: Tensor, *, layers: Iterable[nn.Module]) -> Tensor:
+        # The mask as transformers' create_bidirectional_mask makes it for sdpa: true where a token may be looked at.
+        mask = present[:, None, None, :].expand(-1, 1, present.shape[1], -1)
+        for layer in layers:
+            hidden = layer(hidden, mask)
+        return hidden
+
+
+def _padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return rows[B, T, ...] padded with zeros to the longest, and bool[B, T] true where a row has a token."""
+    lengths = torch.tensor([len(row) for row in rows])
+    present = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
+    return pad_sequence(rows, batch_first=True), present.to(rows[0].device)
+
+
+def _mean(hidden: Tensor, present: Tensor) -> Tensor:
+    """Return float32[B, D], the mean over the tokens that are present."""
+    weights = present.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+def _checked_length(max_tokens: int, backbone: PreTrainedModel) -> int:
+    # RoBERTa counts positions from behind the padding token.
+    offset = 0 if backbone.config.model_type == "bert" else backbone.config.pad_token_id + 1
+    longest = backbone.config.max_position_embeddings - offset
+    if max_tokens > longest:
+        raise ModelError(
+            "MODEL-E145",
+            "the model cannot read notes that long",
+            where="model.max_tokens",
+            found=str(max_tokens),
+            allowed=f"at most {longest}",
+        )
+    return max_tokens
