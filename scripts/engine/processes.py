@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import psutil  # type: ignore[import-untyped]
 
 from scripts.engine.failures import explain
 
-PATIENCE = 8.0
+PATIENCE = 4.0
 """Seconds between asking a process to end and ending it."""
 
 
@@ -41,7 +42,7 @@ class Process:
     log: str
 
 
-def start(  # noqa: PLR0913 - what a process is
+def start(
     name: str,
     command: Sequence[str],
     *,
@@ -63,6 +64,7 @@ def start(  # noqa: PLR0913 - what a process is
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(environment),
+            cwd=record.parent,
             start_new_session=True,
             preexec_fn=None if outlives_us else end_with_parent(),  # noqa: PLW1509 - we start from one thread
         )
@@ -127,6 +129,12 @@ def stop(record: Path) -> int:
     Returns:
         How many were still running.
     """
+    with _uninterrupted():
+        return _stop(record)
+
+
+def _stop(record: Path) -> int:
+    count = sum(is_running(process) for process in read(record))
     members = [member for process in read(record) for member in _session(process)]
     for sign, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, PATIENCE)):
         alive = [member for member in members if member.is_running()]
@@ -136,7 +144,6 @@ def stop(record: Path) -> int:
             except psutil.NoSuchProcess:
                 continue  # it ended by itself meanwhile, which is what we want
         _, members = psutil.wait_procs(alive, timeout=patience)
-    count = sum(is_running(process) for process in read(record))
     record.unlink(missing_ok=True)
     return count
 
@@ -148,6 +155,16 @@ def end(process: Process) -> None:
         member.terminate()
     for member in psutil.wait_procs(members, timeout=PATIENCE)[1]:
         member.kill()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a second Ctrl-C wait until everything has been stopped."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _session(process: Process) -> list[psutil.Process]:
@@ -168,7 +185,7 @@ def _member(pid: int, process: Process) -> psutil.Process | None:
 
 
 def _is_same(now: psutil.Process, process: Process) -> bool:
-    return abs(now.create_time() - process.started) < 2.0  # the clock may have been set meanwhile
+    return bool(abs(now.create_time() - process.started) < 2.0)  # the clock may have been set meanwhile
 
 
 def _write(record: Path, processes: Sequence[Process]) -> None:

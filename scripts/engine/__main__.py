@@ -1,0 +1,156 @@
+"""``scripts/demo``: hospitals, a federation, a run, a verdict; and nothing left behind."""
+
+import argparse
+import fcntl
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from fedfm.errors import EngineError, FedFMError
+from scripts.engine import processes, sources
+from scripts.engine.federation import PROJECT, Federation, record_of, stage_app
+from scripts.engine.launching import running
+
+STATE = PROJECT / ".demo"
+DESCRIPTION = """\
+Run a whole federation on this machine: hospitals fine-tune one model together through the real Flower
+engine, over gRPC and TLS with node keys. It ends with a verdict and a report, and stops all it started."""
+EXAMPLES = """\
+examples:
+  scripts/demo                                    four synthetic hospitals, five rounds, MiniLM
+  scripts/demo --data heart_disease               four real hospitals, 13 columns
+  scripts/demo --rounds 2 -- privacy.epsilon=1    anything of conf/ can be changed after --
+  scripts/demo --keep                             leaves the federation up for more runs:
+      export FLWR_HOME=.demo/flower
+      flwr run . demo --run-config 'overrides="experiment=demo adapter=head rounds=3"'
+  scripts/demo --stop                             ends it
+
+`fedfm-study config` shows every setting. Logs of every process are in .demo/logs."""
+
+
+def main() -> int:
+    """Do what the command line says; return 0 only if the run completed."""
+    arguments = _parser().parse_args()
+    for wanted in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(wanted, _interrupted)
+    STATE.mkdir(exist_ok=True)
+    try:
+        if arguments.stop:
+            return _stop()
+        with _alone():
+            return _demo(arguments)
+    except KeyboardInterrupt:
+        print("Stopped; nothing is left running.", file=sys.stderr)
+        return 130
+    except FedFMError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        default=sources.SYNTHETIC,
+        choices=(sources.SYNTHETIC, *sources.PUBLIC),
+        help="whose patients: synthetic ones (demo, the default) or a public data set",
+    )
+    parser.add_argument("--sites", type=int, metavar="N", help="number of hospitals (default: 4, or all of the data)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of training (default: what the study says)")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="folder that holds the public data")
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="N", help="port of the Control API (default: a free one)"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the federation up, for more runs with flwr run")
+    parser.add_argument("--stop", action="store_true", help="end a federation that --keep left up, or a running demo")
+    parser.add_argument("overrides", nargs="*", metavar="-- OVERRIDE", help="changes to the study, as for flwr run")
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from scripts.engine.following import run_and_follow  # noqa: PLC0415 - the SuperLink need not wait for this
+
+    began = time.monotonic()
+    results = Path(os.environ.get("FEDFM_RESULTS", "") or PROJECT / "results").resolve()
+    files = sources.site_files(arguments.data, STATE / "data", sites=arguments.sites, source=arguments.source)
+    print(f"Starting a SuperLink and {len(files)} hospitals on this machine (logs: .demo/logs) ...", flush=True)
+    with running(files, STATE, results=results, port=arguments.port, keep=arguments.keep) as federation:
+        print(f"[{time.monotonic() - began:.0f} s] gRPC fleet at {federation.fleet}, TLS, node keys; the run begins.")
+        finished = run_and_follow(federation, stage_app(STATE), results=results, overrides=_overrides(arguments))
+        print()
+        if finished.first_training:
+            print(f"{finished.first_training - began:.0f} s until the first training.")
+        print(f"{time.monotonic() - began:.0f} s in all. Report: {finished.folder / 'report.html'}")
+        if arguments.keep:
+            print(_how_to_go_on(federation))
+    return 0 if finished.completed else 1
+
+
+def _overrides(arguments: argparse.Namespace) -> str:
+    rounds = [f"rounds={arguments.rounds}"] if arguments.rounds is not None else []
+    named = any(override.startswith("experiment=") for override in arguments.overrides)
+    experiment = [] if named else [f"experiment={arguments.data}"]
+    return shlex.join([*experiment, *rounds, *arguments.overrides])
+
+
+def _how_to_go_on(federation: Federation) -> str:
+    return f"""
+The federation stays up. Run as often as you like, from this folder:
+  export FLWR_HOME={shlex.quote(str(federation.flower_home))}
+  .venv/bin/flwr run . demo --stream --run-config 'overrides="experiment=demo adapter=head rounds=3"'
+End it with: scripts/demo --stop"""
+
+
+def _stop() -> int:
+    with (STATE / "lock").open("a+") as lock:
+        if not _locked(lock.fileno()):
+            lock.seek(0)
+            os.kill(int(lock.read()), signal.SIGTERM)  # whoever holds the lock lives, and cleans up after itself
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        count = processes.stop(record_of(STATE))
+    print(f"Stopped {count} processes." if count else "Nothing was left running.")
+    return 0
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the state directory against a second demo; the lock vanishes with its process."""
+    with (STATE / "lock").open("a+") as lock:
+        if not _locked(lock.fileno()):
+            raise EngineError(
+                "ENGINE-E106",
+                "another demo runs in this folder",
+                where=str(STATE),
+                fix="wait for it, or end it with scripts/demo --stop",
+            )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _interrupted(*_: int | FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""What the engine asks of a SuperLink: register a site, list sites, start a run, follow it.
+
+Runs are started by the ``flwr`` command, exactly as a researcher does; the rest goes over the
+same Control API in this process, because a ``flwr`` command costs a second of start-up each.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives import serialization
+from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, RegisterNodeRequest
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+from fedfm.errors import EngineError
+
+CONNECTION = "demo"
+"""Name of the connection in the federation's Flower configuration."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+        finished: It will not change any more.
+        completed: It finished as it should.
+        details: What Flower knows about a failure.
+    """
+
+    finished: bool
+    completed: bool
+    details: str
+
+
+def client(address: str, authority: Path) -> ControlHttpClient:
+    """Return a client of the Control API at ``host:port`` whose certificate ``authority`` signed."""
+    return ControlHttpClient.from_server_address(
+        server_address=address,
+        insecure=False,
+        root_certificates=authority.read_bytes(),
+        interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+    )
+
+
+def answers(control: ControlHttpClient) -> bool:
+    """Tell whether the SuperLink takes requests yet."""
+    try:
+        control.ListNodes(ListNodesRequest())
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def register(control: ControlHttpClient, site: str, public_key: Path) -> None:
+    """Make a site's node key known, under the site's name."""
+    key = serialization.load_ssh_public_key(public_key.read_bytes())
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    control.RegisterNode(RegisterNodeRequest(public_key=pem, name=site))
+
+
+def sites_online(control: ControlHttpClient) -> set[str]:
+    """Return the names of the sites whose SuperNode is connected."""
+    return {node.name for node in control.ListNodes(ListNodesRequest()).nodes_info if node.status == "online"}
+
+
+def write_connection(flower_home: Path, address: str, authority: Path) -> None:
+    """Write the Flower configuration by which ``flwr run . demo`` finds this federation."""
+    flower_home.mkdir(parents=True, exist_ok=True)
+    (flower_home / "config.toml").write_text(
+        f"[superlink]\ndefault = {json.dumps(CONNECTION)}\n\n[superlink.{CONNECTION}]\n"
+        f"address = {json.dumps(address)}\nroot-certificates = {json.dumps(str(authority))}\n"
+    )
+
+
+def start_run(app: Path, *, overrides: str, environment: Mapping[str, str], connection: str = CONNECTION) -> int:
+    """Do ``flwr run APP CONNECTION --run-config 'overrides="..."'`` and return the run's number.
+
+    Raises:
+        EngineError: With what ``flwr`` says.
+    """
+    command = [str(Path(sys.executable).with_name("flwr")), "run", str(app), connection, "--format", "json"]
+    if overrides:
+        command += ["--run-config", f"overrides={json.dumps(overrides, ensure_ascii=False)}"]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    try:
+        answer = json.loads(done.stdout)
+        return int(answer["run-id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            "ENGINE-E130",
+            "flwr run was refused",
+            where=f"connection {connection}",
+            found=(done.stdout + done.stderr).strip(),
+            fix="the connections are those of config.toml in $FLWR_HOME; scripts/demo --keep writes one",
+        ) from error
+
+
+def status_of(control: ControlHttpClient, run: int) -> Status:
+    """Return how far a run is."""
+    found = control.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
+    return Status(found.status == "finished", found.sub_status == "completed", found.details)
+
+
+def wait_for(control: ControlHttpClient, run: int, *, seconds: float) -> Status:
+    """Wait until a run has finished.
+
+    Raises:
+        EngineError: It takes longer than ``seconds``.
+    """
+    end = time.monotonic() + seconds
+    while not (status := status_of(control, run)).finished:
+        if time.monotonic() > end:
+            raise EngineError("ENGINE-E131", f"run {run} did not finish within {seconds:.0f} s", fix="read its log")
+        time.sleep(0.2)
+    return status
