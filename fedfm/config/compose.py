@@ -24,6 +24,7 @@ from fedfm.config.problems import Place, Problems
 from fedfm.config.settings import settings_of
 from fedfm.config.site import Site
 from fedfm.config.study import Study
+from fedfm.errors import ConfigErrors
 
 _LONGEST_STUDY = 1_000_000  # characters; a study of 200 columns has 15,000
 
@@ -156,8 +157,7 @@ def _compose_tree(conf: Path, changes: Sequence[Change], problems: Problems) -> 
             read_source(file, str(file.relative_to(conf.parent)), problems)
         if not problems.errors:
             _add_hydra_error(error, conf, changes, problems)
-    problems.raise_if_any()
-    raise AssertionError("unreachable: a failed composition always has a problem")
+        raise ConfigErrors(problems.errors) from error
 
 
 def _add_hydra_error(error: Exception, conf: Path, changes: Sequence[Change], problems: Problems) -> None:
@@ -232,8 +232,7 @@ def _site_tree(path: Path, problems: Problems) -> object:
     except (OmegaConfBaseException, yaml.YAMLError, OSError) as error:
         key = str(getattr(error, "full_key", None) or "")
         problems.add("E031", _first_line(error), path=key, fix="set the variable, or write the value")
-    problems.raise_if_any()
-    raise AssertionError("unreachable: an unreadable file always has a problem")
+        raise ConfigErrors(problems.errors) from error
 
 
 def _json_tree(text: str, problems: Problems) -> object:

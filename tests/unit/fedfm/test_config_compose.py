@@ -150,6 +150,8 @@ def test_composition_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("task.labels=[a,a]", ["STUDY-E030", "given twice"]),
         ("task.labels=[a,1]", ["STUDY-E003", "task.labels.1"]),
         ("task.labels=a", ["STUDY-E003", "must be a list"]),
+        ("task.labels=[a,b,'']", ["STUDY-E030", "an empty name"]),
+        ("task.labels=[recovered,same,deteriorated]", ["STUDY-E030", "only a two-class task"]),
         ("task.positive=recoverd", ["STUDY-E030", "did you mean recovered?"]),
         ("task.columns=[{name: a, low: 1, high: 2}]", ["STUDY-E030", "no columns"]),
         ("task.inputs=columns", ["STUDY-E030", "needs columns"]),
@@ -238,6 +240,7 @@ def test_problems_of_files_name_file_and_line(conf: Path) -> None:
         ("rounds: 5", "rounds: 012", "STUDY-E005", "YAML reads 012 as 10"),
         ("round_minutes: 60", "round_minutes: 1:30", "STUDY-E005", "YAML reads 1:30 as 90"),
         ("rounds: 5", "rounds: 5\n5: x", "STUDY-E001", "unknown key '5'"),
+        ("rounds: 5", "weighting: {params: {q: !!binary aGk=}}", "STUDY-E003", "cannot hold a bytes"),
     ],
 )
 def test_traps_of_yaml(conf: Path, old: str, new: str, code: str, words: str) -> None:

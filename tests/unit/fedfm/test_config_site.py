@@ -147,6 +147,7 @@ def test_missing_unreadable_and_empty_files(tmp_path: Path) -> None:
     assert "a folder" in problems_of(tmp_path)[0]
     (tmp_path / "site.yaml").write_bytes(b"id: hospit\xe4l\n")
     assert problems_of(tmp_path / "site.yaml")[0].startswith("SITE-E004 not UTF-8 at byte 10")
+    assert problems_of(write(tmp_path, "id: a\0b\n"))[0].startswith("SITE-E004 not readable as YAML")
     assert {problem.split(" ")[0] for problem in problems_of(write(tmp_path, ""))} == {"SITE-E002"}
     assert "SITE-E003" in problems_of(write(tmp_path, "- a\n- b\n"))[0]
     assert problems_of(write(tmp_path, "id: a\n---\nid: b\n"))[0].startswith("SITE-E004")
