@@ -1,6 +1,9 @@
-"""From a study's settings to a classifier that is ready to train."""
+"""From a study's settings to a classifier that is ready to train; and to disk and back."""
 
+import shutil
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
@@ -9,6 +12,7 @@ from fedfm.config.study import Adapter, Model, Task
 from fedfm.model.adapters import ADAPTERS
 from fedfm.model.backbone import BACKBONES
 from fedfm.model.classifier import Classifier, Recipe
+from fedfm.model.saved import read_recipe, read_tensors, saved_parameters, unreadable, write
 
 NO_COPIES: Mapping[str, str] = MappingProxyType({})
 
@@ -39,3 +43,54 @@ def build_model(
         classifier.requires_grad_(False)
         ADAPTERS[adapter.method](classifier)
     return classifier.train()
+
+
+def save_adapter(model: Classifier, directory: Path) -> None:
+    """Write what was trained into ``directory``, with a README of how to load it.
+
+    LoRA adapters: ``adapter_config.json`` and ``adapter_model.safetensors`` for
+    ``PeftModel.from_pretrained``, the frozen factor included, and ``head.safetensors``.
+    Others: ``trainable.safetensors``. Always: ``fedfm.json`` and ``README.md``.
+
+    *Guarantees* The directory is whole or not there; one that stood there is replaced.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
+    directory = directory.absolute()
+    fresh = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")
+    fresh.mkdir(parents=True)
+    try:
+        write(model, fresh)
+        if directory.exists():
+            old = directory.with_name(f"{fresh.name}.old")
+            directory.rename(old)
+            fresh.rename(directory)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(directory)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # gone already where all went well
+
+
+def load_adapter(directory: Path, *, weights: Mapping[str, str] = NO_COPIES) -> Classifier:
+    """Return the classifier of a saved run: equal logits to the one that was saved.
+
+    Args:
+        directory: What ``save_adapter`` wrote.
+        weights: SHA-256 to a local folder with the backbone's weights; tried before the study's source.
+
+    Raises:
+        ModelError: The directory is not a whole saved adapter, or the backbone's weights cannot be had.
+    """
+    recipe = read_recipe(directory)
+    saved = read_tensors(directory, adapter=recipe.adapter)
+    model = build_model(recipe.model, recipe.adapter, recipe.task, seed=recipe.seed, weights=weights)
+    parameters = saved_parameters(model)
+    differing = saved.keys() ^ parameters.keys() or {n for n in saved if saved[n].shape != parameters[n].shape}
+    if differing:
+        raise unreadable(directory, found=f"{len(differing)} arrays missing, unknown or of another shape")
+    with torch.no_grad():
+        for name, tensor in saved.items():
+            parameters[name].copy_(tensor)
+    return model

@@ -1,0 +1,162 @@
+"""The files of a trained adapter: loadable by PEFT without fedfm, and by fedfm without the study.
+
+LoRA adapters: ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``,
+the frozen factor included, and ``head.safetensors``. Others: ``trainable.safetensors``. Always: ``fedfm.json``
+(labels, pooling, the settings and the seed that it was built from) and a README that says how to load it.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fedfm.config.study import Adapter, Column, Model, Task
+from fedfm.errors import ModelError
+from fedfm.model.adapters import lora_config
+from fedfm.model.classifier import Classifier, Recipe
+from fedfm.model.text import TextClassifier
+from fedfm.parameters import public_name
+
+FORMAT_VERSION = 1
+PEFT_PREFIX = "base_model.model."
+"""What PEFT writes before the backbone's own parameter names."""
+
+ADAPTER, HEAD, DESCRIPTION = "adapter_model.safetensors", "head.safetensors", "fedfm.json"
+TRAINABLE = "trainable.safetensors"
+
+
+def is_lora_method(adapter: Adapter) -> bool:
+    """Say whether PEFT can load what this adapter trains."""
+    return adapter.method in ("lora", "ffa_lora")
+
+
+def saved_parameters(model: Classifier) -> dict[str, nn.Parameter]:
+    """Return by public name what belongs into a saved adapter: what is trained, and LoRA's frozen factor."""
+    return {
+        public_name(name): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or "lora_" in name
+    }
+
+
+def write(model: Classifier, directory: Path) -> None:
+    """Write all files of a saved adapter into an empty directory."""
+    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in saved_parameters(model).items()}
+    if isinstance(model, TextClassifier) and is_lora_method(model.recipe.adapter):
+        _write_peft(model, tensors, directory)
+        readme = _PEFT_README
+    else:
+        save_file(tensors, directory / TRAINABLE)
+        readme = _FEDFM_README
+    pooling = "mean" if isinstance(model, TextClassifier) else "none"
+    _write_texts(model.recipe, directory, pooling=pooling, readme=readme)
+
+
+def _write_peft(model: TextClassifier, tensors: dict[str, Tensor], directory: Path) -> None:
+    recipe = model.recipe
+    config = lora_config(recipe.adapter, layers=list(range(model.first_adapted, len(model.layers))))
+    config.base_model_name_or_path = recipe.model.location
+    config.inference_mode = True
+    config.save_pretrained(str(directory))
+    factors = {n.replace("backbone.", PEFT_PREFIX, 1): t for n, t in tensors.items() if n.startswith("backbone.")}
+    save_file(factors, directory / ADAPTER, metadata={"format": "pt"})
+    save_file({n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}, directory / HEAD)
+
+
+def _write_texts(recipe: Recipe, directory: Path, *, pooling: str, readme: str) -> None:
+    description = {
+        "format_version": FORMAT_VERSION,
+        "labels": recipe.task.labels,
+        "pooling": pooling,
+        "seed": recipe.seed,
+        "model": asdict(recipe.model),
+        "adapter": asdict(recipe.adapter),
+        "task": asdict(recipe.task),
+    }
+    filled = readme.format(
+        labels=", ".join(recipe.task.labels),
+        location=recipe.model.location or recipe.model.source,
+        sha256=recipe.model.sha256 or "none pinned",
+        max_tokens=recipe.model.max_tokens,
+    )
+    (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (directory / "README.md").write_text(filled, encoding="utf-8")
+
+
+def read_recipe(directory: Path) -> Recipe:
+    """Return what the saved classifier was built from.
+
+    Raises:
+        ModelError: ``fedfm.json`` is absent, damaged or of another format.
+    """
+    file = directory / DESCRIPTION
+    try:
+        read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if read["format_version"] != FORMAT_VERSION:
+            raise unreadable(file, found=f"format {read['format_version']}")
+        task = Task(**{**read["task"], "columns": [Column(**column) for column in read["task"]["columns"]]})
+        return Recipe(Model(**read["model"]), Adapter(**read["adapter"]), task, int(read["seed"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise unreadable(file, found=type(error).__name__) from error
+
+
+def read_tensors(directory: Path, *, adapter: Adapter) -> dict[str, Tensor]:
+    """Return the saved tensors by the classifier's public names.
+
+    Raises:
+        ModelError: A file is absent or damaged.
+    """
+    try:
+        if not is_lora_method(adapter):
+            return dict(load_file(directory / TRAINABLE))
+        factors, head = load_file(directory / ADAPTER), load_file(directory / HEAD)
+    except (OSError, SafetensorError) as error:
+        raise unreadable(directory, found=type(error).__name__) from error
+    named = {name.replace(PEFT_PREFIX, "backbone.", 1): tensor for name, tensor in factors.items()}
+    return named | {f"head.{name}": tensor for name, tensor in head.items()}
+
+
+def unreadable(where: Path, *, found: str) -> ModelError:
+    """Return the error that a folder is not a whole saved adapter."""
+    return ModelError(
+        "MODEL-E148",
+        "this is not a whole saved adapter",
+        where=str(where),
+        found=found,
+        allowed=f"a folder that fedfm wrote, format {FORMAT_VERSION}",
+        fix="copy the run's adapter folder again",
+    )
+
+
+_PEFT_README = """# A fine-tuned adapter and its head
+
+Classes: {labels}. Backbone: {location} (SHA-256 of model.safetensors: {sha256}).
+Put the folder with the backbone's weights in place of BACKBONE; fedfm is not needed:
+
+```python
+from peft import PeftModel; from safetensors.torch import load_file; from transformers import AutoModel, AutoTokenizer
+backbone = PeftModel.from_pretrained(AutoModel.from_pretrained("BACKBONE"), "adapter").eval(); head = load_file("adapter/head.safetensors")
+tokens = AutoTokenizer.from_pretrained("BACKBONE")(["a note"], return_tensors="pt", padding=True, truncation=True, max_length={max_tokens})
+hidden, mask = backbone(**tokens).last_hidden_state, tokens["attention_mask"].unsqueeze(-1)
+probabilities = ((hidden * mask).sum(1) / mask.sum(1) @ head["weight"].T + head["bias"]).softmax(-1)
+```
+
+With fedfm: `fedfm.model.build.load_adapter(Path("adapter"))`.
+"""  # noqa: E501 - five lines that can be copied
+
+_FEDFM_README = """# Fine-tuned parameters
+
+Classes: {labels}. Backbone: {location} (SHA-256 of model.safetensors: {sha256}).
+There is no PEFT adapter here: what was trained are plain linear layers, in `trainable.safetensors`.
+`fedfm.json` says what they belong to. Load them with fedfm:
+
+```python
+from pathlib import Path
+from fedfm.model.build import load_adapter
+model = load_adapter(Path("adapter"))
+```
+"""
