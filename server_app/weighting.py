@@ -49,7 +49,8 @@ def uniform(reports: Sequence[SiteReport]) -> Weights:
 
 
 def _normalised(sizes: Weights) -> Weights:
-    return sizes / sizes.sum()
+    weights: Weights = sizes / sizes.sum()
+    return weights
 
 
 RULES: Mapping[str, Callable[..., Weights]] = {"cohort": cohort, "uniform": uniform}

@@ -1,0 +1,107 @@
+"""``fedfm-study``: what researchers call at the coordinator."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedfm.errors import EngineError, FedFMError
+from server_app import config_command
+from server_app.demo_data import make_demo_data
+from server_app.report.page import write_report
+
+app = typer.Typer(
+    help="The coordinator's side of fedfm: see the configuration, make demo data, simulate a federation, read reports.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Changes of conf/study.yaml, for example: adapter=head rounds=3 privacy.epsilon=2"),
+]
+
+
+@app.command()
+def config(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
+) -> None:
+    """Show the resolved study and where each value comes from; nothing is run.
+
+    The same overrides go to a real federation:
+    flwr run . demo --run-config 'overrides="adapter=head rounds=3"'
+    """
+    with _friendly():
+        config_command.show(overrides or [], as_json)
+
+
+@app.command("make-demo-data")
+def make_demo_data_command(
+    folder: Annotated[Path, typer.Argument(help="Gets one sub-folder for each hospital.")],
+    sites: Annotated[int, typer.Option(min=1, max=1000, help="Hospitals.")] = 4,
+    patients: Annotated[int, typer.Option(min=20, max=1_000_000, help="Patients of each hospital.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same files.")] = 1,
+) -> None:
+    """Write synthetic hospitals with notes, site files and planted facts that a run can be checked against."""
+    with _friendly():
+        for path in make_demo_data(folder, sites=sites, patients=patients, seed=seed):
+            Console().print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Holds one sub-folder with a site file for each hospital.")],
+    overrides: Overrides = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Where runs are written; else $FEDFM_RESULTS, else results.")
+    ] = None,
+    site_file: Annotated[str, typer.Option(help="Name of the site file in each sub-folder.")] = "site.yaml",
+) -> None:
+    """Run a study over hospitals on this machine, in one process.
+
+    Coordinator and sites are the code of a real federation, only the network is left out. The sites' privacy
+    ledgers are charged as in a real run; delete a site's state folder to begin anew.
+
+    Example: fedfm-study make-demo-data demo && fedfm-study simulate demo rounds=3
+    """
+    from server_app.simulate import find_sites, simulate  # noqa: PLC0415 - imports torch; the other commands need not
+
+    with _friendly():
+        root = results or Path(os.environ.get("FEDFM_RESULTS", "") or "results")
+        simulate(find_sites(folder, site_file=site_file), overrides=overrides or [], results=root)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of a run, for example results/latest.")]) -> None:
+    """Render a run's report.html, metrics.csv and manifest.json again, from its events.jsonl alone."""
+    with _friendly():
+        judged = write_report(run)
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        for text in (judged.headline, judged.privacy, *judged.reasons):
+            console.print(text)
+        console.print(f"Report: {(run / 'report.html').resolve()}")
+    if judged.status != "completed":
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _friendly() -> Iterator[None]:
+    """Show an error of ours as text: exit 1 where a run failed, 2 where it could not begin."""
+    try:
+        yield
+    except EngineError as problem:
+        _explain(problem)
+        raise typer.Exit(1) from problem
+    except FedFMError as problem:
+        _explain(problem)
+        raise typer.Exit(2) from problem
+
+
+def _explain(problem: FedFMError) -> None:
+    Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True).print(str(problem).replace(" — ", "\n  "))

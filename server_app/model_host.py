@@ -1,0 +1,58 @@
+"""The global model at the coordinator: built once, kept after each round, handed over at the end."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from fedfm.arrays import Arrays, layout, to_bytes
+from fedfm.config.study import Study
+from fedfm.model.build import build_model, save_adapter
+from fedfm.model.classifier import Classifier
+from fedfm.parameters import load_trainable, trainable
+
+
+def build(study: Study) -> tuple[Classifier, Arrays]:
+    """Return the model of the study and its trainable parameters; the same study gives the same values.
+
+    Raises:
+        ModelError: The weights are absent, unreadable or not the pinned ones.
+    """
+    model = build_model(study.model, study.adapter, study.task, seed=study.seed)
+    return model, trainable(model)
+
+
+def keep_checkpoint(folder: Path, *, round_number: int, parameters: Arrays) -> None:
+    """Write the global parameters after a round, whole or not at all.
+
+    ``checkpoint.json`` names the file, the round and the hash; it is replaced last, so that it always names a
+    file that is complete.
+    """
+    data = to_bytes(parameters)
+    name = f"checkpoint-{round_number:04d}.safetensors"
+    _replace(folder / name, data)
+    described = {
+        "file": name,
+        "round": round_number,
+        "layout": layout(parameters),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    _replace(folder / "checkpoint.json", json.dumps(described, indent=2).encode())
+    for older in folder.glob("checkpoint-*.safetensors"):
+        if older.name != name:
+            older.unlink()
+
+
+def keep_adapter(folder: Path, *, model: Classifier, parameters: Arrays) -> None:
+    """Write the final adapter to ``folder/adapter``; text models load with ``PeftModel.from_pretrained``."""
+    load_trainable(model, parameters)
+    save_adapter(model, folder / "adapter")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_suffix(f"{path.suffix}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

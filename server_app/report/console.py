@@ -1,0 +1,80 @@
+"""One plain line for each event, for people who watch a run."""
+
+import logging
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fedfm.metrics.performance import Estimate, Performance
+from fedfm.wire import PrivacySpent
+from server_app.report import events
+
+_LOGGER = logging.getLogger("server_app")
+
+
+def tell(event: events.Event) -> None:
+    """Log the event's line; what went wrong as a warning."""
+    is_bad = isinstance(event, events.SiteLeftOut) or (isinstance(event, events.RunEnded) and event.status == "failed")
+    _LOGGER.log(logging.WARNING if is_bad else logging.INFO, "%s", line(event))
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show this logger's lines on standard output, which Flower carries into ``flwr log``."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _LOGGER.removeHandler(handler)
+
+
+def line(event: events.Event) -> str:  # noqa: C901, PLR0911 - one sentence for each kind of event
+    """Return the event as one sentence."""
+    match event:
+        case events.RunStarted():
+            rounds, count = event.study.get("rounds"), event.parameters
+            return f"Run {event.run}: {rounds} rounds, {count:,} trained parameters"
+        case events.SiteJoined():
+            return f"{event.site} takes part: {event.declared_patients} patients (declared), {event.device}"
+        case events.SiteLeftOut():
+            return f"{event.site} left out of {event.phase}{_in_round(event.round)}: {event.code} {event.reason}"
+        case events.RoundStarted():
+            return f"Round {event.round}: training at {', '.join(event.sites)}"
+        case events.SiteTrained():
+            seconds = f"{event.seconds:.1f} s"
+            return f"  {event.site}: trained in {seconds}, {_spent(event.privacy)}"
+        case events.RoundCombined():
+            sites = len(event.weights)
+            return f"Round {event.round}: averaged {sites} sites in {event.seconds:.1f} s"
+        case events.SiteEvaluated():
+            return f"  {event.site}: {_figures(event.performance)}"
+        case events.ModelEvaluated():
+            return f"Round {event.round}, {len(event.sites)} sites together: {_figures(event.performance)}"
+        case events.ModelExplained():
+            figures = ", ".join(f"{name} {_shown(mean)}" for name, mean in sorted(event.means.items()))
+            return f"Explanations over {event.documents:.0f} documents: {figures}"
+        case events.RunEnded():
+            return f"Run {event.status} after {event.seconds:.1f} s. {event.code} {event.reason}".rstrip()
+
+
+def _in_round(number: int) -> str:
+    return f" in round {number}" if number else ""
+
+
+def _spent(privacy: PrivacySpent) -> str:
+    if privacy.unit == "none" or math.isinf(privacy.run):
+        return "NO PRIVACY GUARANTEE"
+    return f"ε {privacy.run:.2f} of {privacy.planned:.2f} planned"
+
+
+def _figures(performance: Performance) -> str:
+    named = {"accuracy": performance.accuracy, "AUROC": performance.auroc, "sensitivity": performance.sensitivity}
+    return ", ".join(f"{name} {_shown(figure)}" for name, figure in named.items() if figure is not None)
+
+
+def _shown(figure: Estimate) -> str:
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"

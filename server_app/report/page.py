@@ -1,0 +1,232 @@
+"""``report.html``: one file, no network, no script; the verdict first, then what it rests on."""
+
+import base64
+import hashlib
+import json
+import math
+from pathlib import Path
+
+from fedfm.metrics.performance import Estimate, Performance
+from fedfm.wire import PrivacySpent
+from server_app.report.charts import Series, bars, curves, forest, said
+from server_app.report.events import read_events
+from server_app.report.files import write_manifest, write_metrics
+from server_app.report.markup import Element, element, table, written
+from server_app.report.style import CSS
+from server_app.report.summary import SiteSummary, Summary, summarise
+from server_app.report.verdict import Verdict, verdict
+
+_EVERYONE = "all sites together"
+_UNKNOWN = "\N{EN DASH}"
+_FIGURES = ("accuracy", "auroc", "sensitivity", "specificity", "prevalence", "brier")
+
+
+def write_report(folder: Path) -> Verdict:
+    """Render ``report.html``, ``metrics.csv`` and ``manifest.json`` from the run's ``events.jsonl`` alone.
+
+    Returns:
+        The verdict that leads the report.
+
+    Raises:
+        WireError: There are no events, or they cannot be read.
+    """
+    summary = summarise(read_events(folder / "events.jsonl"))
+    judged = verdict(summary)
+    (folder / "report.html").write_text(page(summary, judged), encoding="utf-8")
+    write_metrics(folder / "metrics.csv", summary)
+    write_manifest(folder)
+    return judged
+
+
+def page(summary: Summary, judged: Verdict) -> str:
+    """Return the whole document."""
+    name = summary.started.run if summary.started else "run"
+    parts = [
+        _verdict(judged),
+        _facts(summary),
+        _performance(summary),
+        _budget(summary),
+        _explanation(summary),
+        _sites(summary),
+        _costs(summary),
+        _configuration(summary),
+    ]
+    body = element("main", element("h1", f"{summary.setting('purpose') or 'Study'} · {name}"), parts)
+    return written(element("html", _head(name), element("body", body), lang="en"))
+
+
+def _head(name: str) -> Element:
+    digest = base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        element("link", rel="icon", href="data:,"),
+        element("title", f"fedfm: {name}"),
+        element("style", CSS),
+    )
+
+
+def _verdict(judged: Verdict) -> Element:
+    is_good = judged.status == "completed" and judged.is_private
+    reasons = element("ul", [element("li", reason) for reason in judged.reasons]) if judged.reasons else None
+    return element(
+        "section",
+        element("h2", judged.headline),
+        element("p", judged.privacy, class_="privacy" if judged.is_private else "privacy alarm"),
+        reasons,
+        class_="verdict" if is_good else "verdict bad",
+    )
+
+
+def _facts(summary: Summary) -> Element | None:
+    if not summary.performance:
+        return None
+    last = summary.performance[max(summary.performance)]
+    figures = {"Accuracy": last.accuracy, "AUROC": last.auroc, "Test patients": last.patients}
+    facts = [
+        element("div", element("dt", title), element("dd", f"{figure.value:.0f}" if figure.value > 1 else said(figure)))
+        for title, figure in figures.items()
+        if figure is not None
+    ]
+    return element("section", element("dl", facts, class_="facts"))
+
+
+def _performance(summary: Summary) -> Element | None:
+    if not summary.performance:
+        return None
+    last = max(summary.performance)
+    parts: list[Element | None] = []
+    for title, name in (("Accuracy", "accuracy"), ("AUROC", "auroc")):
+        series = _series(summary, name)
+        if len(series[-1].points) > 1:
+            parts.append(curves(f"{title} over rounds", series, rounds=max(summary.performance)))
+        rows = [(line.name, line.points[last]) for line in series if last in line.points]
+        if rows and rows[-1][0] == _EVERYONE:
+            parts += [element("h3", f"{title} after round {last}"), forest(f"{title} after round {last}", rows)]
+    every = [(site.site, site.performance.get(last)) for site in summary.sites]
+    figures = [*every, (_EVERYONE, summary.performance[last])]
+    rows_of_text = [[site, *_cells(figure)] for site, figure in figures if figure is not None]
+    head = ["Site", "Test patients", "Accuracy", "AUROC", "Sensitivity", "Specificity", "Prevalence", "Brier"]
+    return element(
+        "section",
+        element("h2", "How good the model is"),
+        element(
+            "p", "On test patients that no site trained on. Intervals (95 %) hold both chance and noise.", class_="soft"
+        ),
+        parts,
+        table(f"After round {last}; a dash: the counts cannot say.", head, rows_of_text),
+    )
+
+
+def _series(summary: Summary, name: str) -> list[Series]:
+    """Return the figure by round for each site that has one, and last for all together."""
+    listed = [(site.site, site.performance) for site in summary.sites]
+    series = []
+    for site, performance in [*listed, (_EVERYONE, summary.performance)]:
+        found = {number: getattr(figures, name) for number, figures in performance.items()}
+        points = {number: figure for number, figure in found.items() if figure is not None}
+        if points or site == _EVERYONE:
+            series.append(Series(site, points, is_total=site == _EVERYONE))
+    return series
+
+
+def _cells(performance: Performance) -> list[str]:
+    figures: list[Estimate | None] = [getattr(performance, name) for name in _FIGURES]
+    return [f"{performance.patients.value:.0f}", *(_UNKNOWN if figure is None else said(figure) for figure in figures)]
+
+
+def _budget(summary: Summary) -> Element | None:
+    budget = summary.setting("privacy", "epsilon")
+    told = [(site.site, site.privacy) for site in summary.sites if site.privacy is not None]
+    finite = [
+        (site, privacy.run, privacy.planned)
+        for site, privacy in told
+        if privacy.unit != "none" and math.isfinite(privacy.run) and math.isfinite(privacy.planned)
+    ]
+    if not finite or not isinstance(budget, int | float):
+        return None
+    head = ["Site", "Unit", "ε this run", "ε training, in all", "ε test", "ε audit", "δ", "Noise"]
+    rows = [
+        [site, p.unit, *(f"{spent:.3f}" for spent in (p.run, p.train, p.test, p.audit)), *_noise(p)] for site, p in told
+    ]
+    return element(
+        "section",
+        element("h2", "What the patients' privacy has cost"),
+        element(
+            "p", "ε of a training patient in this run; the mark is what was planned for all rounds.", class_="soft"
+        ),
+        bars("Privacy spent by site", finite, budget=float(budget)),
+        table("“In all” counts every study of this cohort so far.", head, rows),
+    )
+
+
+def _noise(privacy: PrivacySpent) -> tuple[str, str]:
+    return f"{privacy.delta:.2g}", f"{privacy.noise_multiplier:.2f}"
+
+
+def _explanation(summary: Summary) -> Element | None:
+    if summary.explained is None:
+        return None
+    found, means = summary.explained, summary.explained.means
+    ours, chance = means.get("comprehensiveness"), means.get("random_order")
+    sentence = None
+    if ours is not None and chance is not None:
+        verb = "more than" if ours.low > chance.high else "no more, for certain, than"
+        sentence = f"Removing the words the model credits changes its score by {said(ours)}: {verb} random words do."
+    rows = [[name.replace("_", " "), said(figure)] for name, figure in sorted(means.items())]
+    return element(
+        "section",
+        element("h2", "Whether the explanations are faithful"),
+        element("p", sentence) if sentence else None,
+        table(
+            f"Means over {found.documents:.0f} audit documents, after round {found.round}.", ["Figure", "Mean"], rows
+        ),
+    )
+
+
+def _sites(summary: Summary) -> Element:
+    rounds = len(summary.combined)
+    rows = [[site.site, *_site_cells(site, rounds)] for site in summary.sites]
+    head = ["Site", "Patients (declared)", "Rounds in the model", "Left out"]
+    return element("section", element("h2", "Who took part"), table("Every site that was heard of.", head, rows))
+
+
+def _site_cells(site: SiteSummary, rounds: int) -> list[Element | str]:
+    causes = list(dict.fromkeys(f"{event.code} {event.reason}" for event in site.left_out))
+    patients = _UNKNOWN if site.declared_patients is None else str(site.declared_patients)
+    return [patients, f"{len(site.rounds)} of {rounds}", element("span", "; ".join(causes) or "never")]
+
+
+def _costs(summary: Summary) -> Element:
+    rows = [
+        [site.site, _seconds(site.train_seconds), _seconds(site.evaluate_seconds), _bytes(site.update_bytes)]
+        for site in summary.sites
+    ]
+    whole = f"{summary.ended.seconds:.1f} s in all; " if summary.ended else ""
+    sent = f"{whole}{_bytes(summary.request_bytes)} of parameters sent to the sites for training."
+    head = ["Site", "Training", "Evaluation", "Sent"]
+    return element("section", element("h2", "What it cost"), table(sent, head, rows))
+
+
+def _seconds(values: tuple[float, ...]) -> str:
+    return f"{sum(values):.1f} s in {len(values)}" if values else _UNKNOWN
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _configuration(summary: Summary) -> Element | None:
+    if summary.started is None:
+        return None
+    text = json.dumps(summary.started.study, indent=2, ensure_ascii=False)
+    made = f"fedfm {summary.started.release}, {summary.started.parameters:,} trained parameters"
+    return element(
+        "section",
+        element("h2", "How it was made"),
+        element("p", f"{made}, layout {summary.started.layout[:16]}.", class_="soft"),
+        element("details", element("summary", "The resolved study"), element("pre", text)),
+    )

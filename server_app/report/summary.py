@@ -1,0 +1,106 @@
+"""A run's events gathered by site and round: pure, and all that verdict, page and metrics read."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fedfm.metrics.performance import Performance
+from fedfm.wire import PrivacySpent
+from server_app.report import events
+
+
+@dataclass(frozen=True)
+class SiteSummary:
+    """What one site did.
+
+    Attributes:
+        site: Its name.
+        declared_patients: Public cohort size; None where it never took part.
+        rounds: Rounds whose global model holds its update.
+        left_out: Why it was left out, in order.
+        performance: Round to its figures.
+        privacy: The latest statement of what has been spent; None where it never took part.
+        train_seconds: Wall time of each round's training.
+        evaluate_seconds: Wall time of each evaluation.
+        update_bytes: Bytes of arrays sent in all rounds together.
+    """
+
+    site: str
+    declared_patients: int | None
+    rounds: tuple[int, ...]
+    left_out: tuple[events.SiteLeftOut, ...]
+    performance: Mapping[int, Performance]
+    privacy: PrivacySpent | None
+    train_seconds: tuple[float, ...]
+    evaluate_seconds: tuple[float, ...]
+    update_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        started: The first event; None where the run never got that far.
+        ended: The last event; None where the run was killed, or still runs.
+        sites: Every site that was heard of, by name.
+        combined: Rounds that made a new global model, in order.
+        performance: Round to the figures of all sites together.
+        explained: The latest explanation figures.
+        request_bytes: Bytes of arrays sent to the sites in all rounds together.
+    """
+
+    started: events.RunStarted | None
+    ended: events.RunEnded | None
+    sites: tuple[SiteSummary, ...]
+    combined: tuple[events.RoundCombined, ...]
+    performance: Mapping[int, Performance]
+    explained: events.ModelExplained | None
+    request_bytes: int
+
+    def setting(self, *path: str) -> object:
+        """Return a value of the resolved study, for example ``setting("privacy", "epsilon")``; None if unknown."""
+        value: object = self.started.study if self.started else None
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+
+def summarise(happened: Iterable[events.Event]) -> Summary:
+    """Gather events by site and round."""
+    listed = list(happened)
+    named = [event for event in listed if isinstance(event, _OF_SITE)]
+    asked = [event for event in listed if isinstance(event, events.RoundStarted)]
+    explained = [event for event in listed if isinstance(event, events.ModelExplained)]
+    combined = tuple(event for event in listed if isinstance(event, events.RoundCombined))
+    return Summary(
+        started=next((event for event in listed if isinstance(event, events.RunStarted)), None),
+        ended=next((event for event in listed if isinstance(event, events.RunEnded)), None),
+        sites=tuple(_site(name, named, combined) for name in sorted({event.site for event in named})),
+        combined=combined,
+        performance={event.round: event.performance for event in listed if isinstance(event, events.ModelEvaluated)},
+        explained=explained[-1] if explained else None,
+        request_bytes=sum(event.request_bytes * len(event.sites) for event in asked),
+    )
+
+
+_OF_SITE = (events.SiteJoined, events.SiteLeftOut, events.SiteTrained, events.SiteEvaluated)
+_OfSite = events.SiteJoined | events.SiteLeftOut | events.SiteTrained | events.SiteEvaluated
+
+
+def _site(name: str, named: list[_OfSite], combined: tuple[events.RoundCombined, ...]) -> SiteSummary:
+    mine = [event for event in named if event.site == name]
+    joined = [event for event in mine if isinstance(event, events.SiteJoined)]
+    trained = [event for event in mine if isinstance(event, events.SiteTrained)]
+    evaluated = [event for event in mine if isinstance(event, events.SiteEvaluated)]
+    told = [event.privacy for event in mine if not isinstance(event, events.SiteLeftOut)]
+    return SiteSummary(
+        site=name,
+        declared_patients=joined[-1].declared_patients if joined else None,
+        rounds=tuple(event.round for event in combined if name in event.weights),
+        left_out=tuple(event for event in mine if isinstance(event, events.SiteLeftOut)),
+        performance={event.round: event.performance for event in evaluated},
+        privacy=told[-1] if told else None,
+        train_seconds=tuple(event.seconds for event in trained),
+        evaluate_seconds=tuple(event.seconds for event in evaluated),
+        update_bytes=sum(event.update_bytes for event in trained),
+    )

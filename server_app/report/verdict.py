@@ -1,0 +1,105 @@
+"""One run, one verdict: a pure function of what happened, stated before any figure."""
+
+import math
+from dataclasses import dataclass
+
+from server_app.report.summary import SiteSummary, Summary
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader must know first.
+
+    Attributes:
+        status: ``completed`` or ``failed``.
+        headline: One sentence on the run.
+        privacy: One sentence on what protects the patients.
+        is_private: Whether every release of the run carries a differential privacy guarantee.
+        reasons: What qualifies the headline, one sentence each; may be empty.
+    """
+
+    status: str
+    headline: str
+    privacy: str
+    is_private: bool
+    reasons: tuple[str, ...]
+
+
+def verdict(summary: Summary) -> Verdict:
+    """Judge a run. A run of which no site contributed, or that did not say how it ended, has failed."""
+    failure = _failure(summary)
+    is_private, privacy = _privacy(summary)
+    return Verdict(
+        status="failed" if failure else "completed",
+        headline=f"Failed: {failure}" if failure else f"Completed: {_participation(summary)}",
+        privacy=privacy,
+        is_private=is_private,
+        reasons=tuple(_reasons(summary)),
+    )
+
+
+def _failure(summary: Summary) -> str:
+    """Return why the run failed, or an empty text."""
+    if summary.ended is None:
+        return "the run did not say how it ended; it was stopped, or it still runs."
+    if summary.ended.status != "completed":
+        return f"{summary.ended.reason} ({summary.ended.code})" if summary.ended.code else summary.ended.reason
+    if not any(site.rounds for site in summary.sites):
+        return "no site contributed to the model."
+    return ""
+
+
+def _participation(summary: Summary) -> str:
+    rounds = len(summary.combined)
+    contributed = [site for site in summary.sites if site.rounds]
+    faithful = [site for site in contributed if len(site.rounds) == rounds]
+    every = "all" if rounds > 1 else "the"
+    text = f"{len(faithful)} of {len(summary.sites)} hospitals contributed to {every} {_counted(rounds, 'round')}"
+    others = len(contributed) - len(faithful)
+    return f"{text}, {others} to some of them." if others else f"{text}."
+
+
+def _privacy(summary: Summary) -> tuple[bool, str]:
+    """Return whether everything that left the sites was protected, and the sentence that says so."""
+    told = [site.privacy for site in summary.sites if site.privacy is not None]
+    if summary.setting("privacy", "mechanism") == "none" or any(privacy.unit == "none" for privacy in told):
+        return False, "NO PRIVACY GUARANTEE: the study trained without differential privacy."
+    if summary.setting("evaluation", "release") == "exact":
+        return False, "NO PRIVACY GUARANTEE for test patients: exact counts left the hospitals."
+    if not told or summary.started is None:
+        return True, "Nothing that was computed from patients left a hospital."
+    spent = max(privacy.run for privacy in told)
+    if math.isinf(spent):
+        return False, "NO PRIVACY GUARANTEE: a site reports an unlimited epsilon."
+    asked, delta = summary.setting("privacy", "epsilon"), max(privacy.delta for privacy in told)
+    unit = " and ".join(sorted({privacy.unit for privacy in told}))
+    return True, f"Privacy: ON ({unit}-level): ε {spent:.2f} of {asked} spent for training, δ at most {delta:.2g}."
+
+
+def _reasons(summary: Summary) -> list[str]:
+    reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
+    if summary.combined and not summary.performance:
+        reasons.append("No site has evaluated the model: nothing is known about how good it is.")
+    return reasons
+
+
+def _absences(site: SiteSummary, rounds: int) -> list[str]:
+    """Say once for each cause when a site was left out, and why."""
+    by_cause: dict[tuple[str, str, str], list[int]] = {}
+    for event in site.left_out:
+        by_cause.setdefault((event.phase, event.code, event.reason), []).append(event.round)
+    share = f"contributed to {len(site.rounds)} of {_counted(rounds, 'round')}"
+    return [
+        f"{site.site} {share}; left out {_when(phase, numbers)}: {code} {reason}"
+        for (phase, code, reason), numbers in by_cause.items()
+    ]
+
+
+def _when(phase: str, numbers: list[int]) -> str:
+    if phase == "start":
+        return "at the start"
+    return f"of {phase} in {'round' if len(numbers) == 1 else 'rounds'} {', '.join(map(str, numbers))}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,139 @@
+"""The sites of a run: who was welcomed, who refused, who never came."""
+
+import time
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedfm.config.compose import study_to_json
+from fedfm.config.study import Study
+from fedfm.errors import FedFMError, IncompatibleUpdate
+from fedfm.wire import Description, Request, description_from_records, request_to_records
+from server_app.refusals import refusal, refusal_of
+from server_app.report.events import EventLog, SiteJoined, SiteLeftOut
+from server_app.rounds import POLL_SECONDS
+
+
+@dataclass(frozen=True)
+class Member:
+    """A welcomed site and the Flower node that speaks for it."""
+
+    site: str
+    node_id: int
+
+
+class Roster:
+    """Asks every node that is seen for its description, once, and keeps the answers.
+
+    A site's identity is the name under which its key was registered, where Flower gives one; the name
+    in its answers must be the same.
+
+    Args:
+        study: Says how many sites are needed, which are expected and how long to wait.
+        run: Name of the run.
+        layout: Fingerprint of the global parameters.
+        events: Where joining and refusing is told.
+    """
+
+    def __init__(self, study: Study, *, run: str, layout: str, events: EventLog) -> None:
+        self.members: dict[str, Member] = {}
+        self._study, self._layout, self._events = study, layout, events
+        self._question = request_to_records(Request(run=run, study=study_to_json(study), round=0, layout=layout))
+        self._names: dict[int, str] = {}  # every node ever seen, and its registered name
+        self._pending: dict[str, int] = {}  # message id to node
+        self._refused: set[str] = set()
+
+    def name(self, node_id: int) -> str:
+        """Return the best name there is for a node."""
+        welcomed = (member.site for member in self.members.values() if member.node_id == node_id)
+        return next(welcomed, self._names.get(node_id) or f"node {node_id}")
+
+    def gather(self, grid: Grid) -> None:
+        """Wait until the expected sites, or enough sites, have answered, or ``start_minutes`` are over."""
+        deadline = time.monotonic() + 60 * self._study.start_minutes
+        self.poll(grid, round_number=0)
+        while not self._is_complete() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            self.poll(grid, round_number=0)
+        silent = {self.name(node_id) for node_id in self._pending.values()}
+        absent = set(self._study.sites) - set(self.members) - self._refused
+        for site in sorted(silent | absent):
+            what = "connected, but gave no answer" if site in silent else "not connected"
+            reason = f"{what} within {self._study.start_minutes:g} minutes"
+            self._events.emit(SiteLeftOut(site, 0, "start", "ROUND-E001", reason))
+
+    def poll(self, grid: Grid, *, round_number: int) -> None:
+        """Ask nodes that were not seen before, and take the answers that are there; does not wait."""
+        newcomers = [node for node in grid.get_nodes() if node.node_id not in self._names]
+        self._names.update({node.node_id: node.name for node in newcomers})
+        asked = [node.node_id for node in newcomers if self._is_wanted(node.name)]
+        questions = [Message(self._question, dst_node_id=node_id, message_type="query.describe") for node_id in asked]
+        if questions:
+            self._pending.update(zip(grid.push_messages(questions), asked, strict=True))
+        if self._pending:
+            for reply in grid.pull_messages(list(self._pending)):
+                self._take(reply, round_number)
+
+    def _is_wanted(self, name: str) -> bool:
+        return not (name and self._study.sites) or name in self._study.sites
+
+    def _is_complete(self) -> bool:
+        expected = set(self._study.sites)
+        if expected:
+            return expected <= set(self.members) | self._refused
+        return len(self.members) >= self._study.min_sites and not self._pending
+
+    def _take(self, reply: Message, round_number: int) -> None:
+        node_id = self._pending.pop(reply.metadata.reply_to_message_id, None)
+        if node_id is None:
+            return
+        if reply.has_error():
+            self._refuse(node_id, round_number, *refusal(reply.error))
+            return
+        try:
+            description = description_from_records(reply.content)
+            self._check(description, node_id)
+        except FedFMError as problem:
+            self._refuse(node_id, round_number, *refusal_of(problem))
+            return
+        self.members[description.site] = Member(description.site, node_id)
+        self._events.emit(
+            SiteJoined(
+                site=description.site,
+                round=round_number,
+                declared_patients=description.declared_patients,
+                device=description.device,
+                groups=description.groups,
+                privacy=description.privacy,
+            )
+        )
+
+    def _refuse(self, node_id: int, round_number: int, code: str, reason: str) -> None:
+        site = self.name(node_id)
+        self._refused.add(site)
+        self._events.emit(SiteLeftOut(site, round_number, "start", code, reason))
+
+    def _check(self, description: Description, node_id: int) -> None:
+        """Refuse a stranger, a second node of one site, and a site that would train another model."""
+        registered, site = self._names[node_id], description.site
+        if registered and site != registered:
+            raise IncompatibleUpdate(
+                "ROUND-E017",
+                "an answer under another name",
+                found=site[:80],
+                allowed=registered,
+                fix="set id in site.yaml to the name that was registered with the coordinator",
+            )
+        if self._study.sites and site not in self._study.sites:
+            raise IncompatibleUpdate("ROUND-E003", "not among the study's sites", found=site[:80])
+        if site in self.members:
+            raise IncompatibleUpdate("ROUND-E016", "a second node under the name of one site", found=site[:80])
+        if description.layout != self._layout:
+            raise IncompatibleUpdate(
+                "ROUND-E011",
+                "the site would train another model or adapter",
+                found=description.layout[:12],
+                allowed=self._layout[:12],
+                fix="use the same release of fedfm and the same weights at every site",
+            )

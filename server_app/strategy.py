@@ -1,0 +1,241 @@
+"""The coordinator's half of Algorithm 1 (Li, Peng, Wang and Zhang 2025), on Flower's FedAvg."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Result
+
+from fedfm.arrays import Arrays, layout, norm
+from fedfm.config.compose import study_to_json
+from fedfm.config.study import Study
+from fedfm.errors import EngineError, FedFMError
+from fedfm.metrics.counts import columns
+from fedfm.records import write_arrays
+from fedfm.wire import (
+    EvaluateReply,
+    Request,
+    TrainReply,
+    evaluate_reply_from_records,
+    request_to_records,
+    train_reply_from_records,
+)
+from server_app.combining import COMBINERS, applied
+from server_app.evaluation import evaluate, positive_class
+from server_app.model_host import keep_checkpoint
+from server_app.refusals import refusal, refusal_of
+from server_app.registry import bind
+from server_app.report import events
+from server_app.roster import Member, Roster
+from server_app.rounds import Exchange, exchange
+from server_app.screening import check_answer, screen_counts, screen_update
+from server_app.selection import SELECTIONS, Draw
+from server_app.weighting import RULES, SiteReport
+
+
+class FairFedAvg(FedAvg):
+    """Averages the updates of hospitals with the study's rules.
+
+    In place of Flower's loop stands one with a quorum, a deadline, a checkpoint after each round and an event for
+    whatever goes wrong; a bad answer of one site is left out by name and never ends the run.
+
+    Args:
+        study: Resolved study.
+        run: Name of the run; makes the sites' privacy charges unique.
+        folder: Where checkpoints are kept.
+        log: Where events go.
+
+    Raises:
+        ConfigError: A rule of the study does not exist, or its parameters do not fit.
+    """
+
+    def __init__(self, study: Study, *, run: str, folder: Path, log: events.EventLog) -> None:
+        super().__init__(
+            min_train_nodes=study.min_sites, min_evaluate_nodes=study.min_sites, min_available_nodes=study.min_sites
+        )
+        self._study, self._run, self._folder, self._log = study, run, folder, log
+        self._study_json = study_to_json(study)
+        self._select = bind(SELECTIONS, study.selection, group="selection")
+        self._weigh = bind(RULES, study.weighting, group="weighting")
+        self._combine = bind(COMBINERS, study.combining, group="combining")
+        self._parameters: Arrays = {}
+        self._roster = Roster(study, run=run, layout="", events=log)
+
+    def start(self, grid: Grid, initial_arrays: ArrayRecord) -> Result:  # type: ignore[override]
+        """Run the study; its rounds and deadlines are the study's, so Flower's arguments for them are not taken.
+
+        Returns:
+            Flower's result; ``arrays`` are the final global parameters.
+
+        Raises:
+            EngineError: Fewer sites than ``min_sites`` could be averaged.
+        """
+        # Algorithm 1, line 3: the global model, as study and seed give it
+        arrays = initial_arrays
+        self._roster = Roster(self._study, run=self._run, layout=layout(_numpy(arrays)), events=self._log)
+        self._roster.gather(grid)
+        self._check_quorum(len(self._roster.members), "at the start")
+        # Algorithm 1, line 4
+        for number in range(1, self._study.rounds + 1):
+            self._roster.poll(grid, round_number=number)
+            arrays = self._train(number, arrays, grid)
+            keep_checkpoint(self._folder, round_number=number, parameters=self._parameters)
+            if number % self._study.evaluation.every == 0 or number == self._study.rounds:
+                self._evaluate(number, arrays, grid)
+        # Algorithm 1, line 15
+        result = Result()
+        result.arrays = arrays
+        return result
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask the selected sites to train from ``arrays``; ``config`` is not used, the study says all."""
+        self._parameters = _numpy(arrays)
+        # Algorithm 1, line 5
+        draw = Draw(round=server_round, seed=self._study.seed, min_sites=self._study.min_sites)
+        sites = self._select(tuple(self._roster.members), draw)
+        size = sum(array.nbytes for array in self._parameters.values())
+        self._log.emit(events.RoundStarted(server_round, sites, size))
+        # Algorithm 1, line 6
+        return self._requests(server_round, MessageType.TRAIN, [self._roster.members[site] for site in sites])
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Return the next global parameters, from the updates that pass the screening.
+
+        Raises:
+            EngineError: Fewer than ``min_sites`` passed.
+        """
+        start = time.monotonic()
+        accepted: dict[str, TrainReply] = {}
+        for reply in replies:
+            self._accept_update(server_round, reply, accepted)
+        self._check_quorum(len(accepted), f"in round {server_round}")
+        ordered = [accepted[site] for site in sorted(accepted)]
+        # Algorithm 1, line 12
+        weights = self._weigh([SiteReport(reply.site, reply.declared_patients) for reply in ordered])
+        update = self._combine(zip(weights.tolist(), (reply.update for reply in ordered), strict=True))
+        before, self._parameters = self._parameters, applied(self._parameters, update)
+        self._log.emit(
+            events.RoundCombined(
+                round=server_round,
+                weights={reply.site: weight for reply, weight in zip(ordered, weights.tolist(), strict=True)},
+                update_norm=norm({name: self._parameters[name] - before[name] for name in before}),
+                seconds=time.monotonic() - start,
+            )
+        )
+        return write_arrays(self._parameters), None
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask every site, selected or not, to count the global model's answers on its test patients."""
+        self._parameters = _numpy(arrays)
+        return self._requests(server_round, MessageType.EVALUATE, list(self._roster.members.values()))
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Add up the sites' counts and tell what they say; figures go to the events, not to Flower."""
+        start = time.monotonic()
+        accepted: dict[str, EvaluateReply] = {}
+        for reply in replies:
+            self._accept_counts(server_round, reply, accepted)
+        if not accepted:
+            return None
+        judged = evaluate(list(accepted.values()), positive=positive_class(self._study.task))
+        for site, figures in judged.sites.items():
+            answer = accepted[site]
+            self._log.emit(events.SiteEvaluated(site, server_round, answer.seconds, figures, answer.privacy))
+        seconds = time.monotonic() - start
+        self._log.emit(events.ModelEvaluated(server_round, tuple(judged.sites), seconds, judged.together))
+        if judged.means:
+            self._log.emit(events.ModelExplained(server_round, judged.documents, dict(judged.means)))
+        return None
+
+    def _train(self, number: int, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
+        messages = self.configure_train(number, arrays, ConfigRecord(), grid)
+        answers = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
+        self._tell_missing(answers, number, "training")
+        combined, _ = self.aggregate_train(number, answers.replies)
+        return combined or arrays
+
+    def _evaluate(self, number: int, arrays: ArrayRecord, grid: Grid) -> None:
+        # Algorithm 1, line 13
+        messages = self.configure_evaluate(number, arrays, ConfigRecord(), grid)
+        answers = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
+        self._tell_missing(answers, number, "evaluation")
+        self.aggregate_evaluate(number, answers.replies)
+
+    def _requests(self, number: int, message_type: str, members: list[Member]) -> list[Message]:
+        request = Request(self._run, self._study_json, number, layout(self._parameters), self._parameters)
+        content = request_to_records(request)
+        lifetime = 60 * self._study.round_minutes + 60  # a request must not outlive its round by much
+        return [
+            Message(content, member.node_id, message_type, ttl=lifetime, group_id=str(number)) for member in members
+        ]
+
+    def _accept_update(self, number: int, message: Message, accepted: dict[str, TrainReply]) -> None:
+        expected = self._roster.name(message.metadata.src_node_id)
+        if message.has_error():
+            self._leave_out(expected, number, "training", refusal(message.error))
+            return
+        try:
+            reply = train_reply_from_records(message.content)
+            check_answer(reply.site, expected=expected, seen=accepted, answered=reply.round, asked=number)
+            screen_update(
+                reply.update,
+                like=self._parameters,
+                fingerprint=reply.layout,
+                declared_patients=reply.declared_patients,
+            )
+        except FedFMError as problem:
+            self._leave_out(expected, number, "training", refusal_of(problem))
+            return
+        accepted[reply.site] = reply
+        size = sum(array.nbytes for array in reply.update.values())
+        trained = events.SiteTrained(reply.site, number, reply.seconds, norm(reply.update), size, reply.privacy)
+        self._log.emit(trained)
+
+    def _accept_counts(self, number: int, message: Message, accepted: dict[str, EvaluateReply]) -> None:
+        expected = self._roster.name(message.metadata.src_node_id)
+        if message.has_error():
+            self._leave_out(expected, number, "evaluation", refusal(message.error))
+            return
+        classes = len(self._study.task.labels)
+        width = columns(classes, bins=self._study.evaluation.bins, is_last=number == self._study.rounds)
+        try:
+            reply = evaluate_reply_from_records(message.content)
+            check_answer(reply.site, expected=expected, seen=accepted, answered=reply.round, asked=number)
+            noise = (reply.cells_sd, reply.explanation_sd)
+            screen_counts(reply.cells, reply.explanation, shape=(classes, width), noise=noise)
+        except FedFMError as problem:
+            self._leave_out(expected, number, "evaluation", refusal_of(problem))
+            return
+        accepted[reply.site] = reply
+
+    def _tell_missing(self, answers: Exchange, number: int, phase: str) -> None:
+        for node_id in answers.missing:
+            reason = f"no answer within {self._study.round_minutes:g} minutes"
+            self._leave_out(self._roster.name(node_id), number, phase, ("ROUND-E002", reason))
+
+    def _leave_out(self, site: str, number: int, phase: str, refused: tuple[str, str]) -> None:
+        code, reason = refused
+        self._log.emit(events.SiteLeftOut(site, number, phase, code, reason))
+
+    def _check_quorum(self, count: int, when: str) -> None:
+        if count < self._study.min_sites:
+            raise EngineError(
+                "ROUND-E020",
+                f"too few sites {when}",
+                found=f"{count} whose answer can be used",
+                allowed=f"{self._study.min_sites} or more (min_sites)",
+                fix="the report names each site that was left out and says why",
+            )
+
+
+def _numpy(arrays: ArrayRecord) -> Arrays:
+    return {name: array.numpy().astype(np.float32) for name, array in arrays.items()}
