@@ -24,12 +24,14 @@ def shown() -> Iterator[None]:
     """Show this logger's lines on standard output, which Flower carries into ``flwr log``."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    propagates, _LOGGER.propagate = _LOGGER.propagate, False  # a library that sets up logging must not show it twice
     _LOGGER.addHandler(handler)
     _LOGGER.setLevel(logging.INFO)
     try:
         yield
     finally:
         _LOGGER.removeHandler(handler)
+        _LOGGER.propagate = propagates
 
 
 def line(event: events.Event) -> str:  # noqa: C901, PLR0911 - one sentence for each kind of event

@@ -43,7 +43,7 @@ def _failure(summary: Summary) -> str:
     if summary.ended is None:
         return "the run did not say how it ended; it was stopped, or it still runs."
     if summary.ended.status != "completed":
-        return f"{summary.ended.reason} ({summary.ended.code})" if summary.ended.code else summary.ended.reason
+        return f"{_what(summary.ended.reason)} ({summary.ended.code})."
     if not any(site.rounds for site in summary.sites):
         return "no site contributed to the model."
     return ""
@@ -88,11 +88,16 @@ def _absences(site: SiteSummary, rounds: int) -> list[str]:
     by_cause: dict[tuple[str, str, str], list[int]] = {}
     for event in site.left_out:
         by_cause.setdefault((event.phase, event.code, event.reason), []).append(event.round)
-    share = f"contributed to {len(site.rounds)} of {_counted(rounds, 'round')}"
+    share = f"contributed to {len(site.rounds)} of {_counted(rounds, 'round')}" if site.rounds else "did not contribute"
     return [
-        f"{site.site} {share}; left out {_when(phase, numbers)}: {code} {reason}"
+        f"{site.site} {share}; left out {_when(phase, numbers)}: {_what(reason)} ({code})."
         for (phase, code, reason), numbers in by_cause.items()
     ]
+
+
+def _what(reason: str) -> str:
+    """Return the first clause of an error's text; the report's table of sites holds all of it."""
+    return reason.partition(" — ")[0]
 
 
 def _when(phase: str, numbers: list[int]) -> str:
