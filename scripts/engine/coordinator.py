@@ -85,7 +85,7 @@ def start_run(app: Path, *, overrides: str, environment: Mapping[str, str], conn
     Raises:
         EngineError: With what ``flwr`` says.
     """
-    command = [str(Path(sys.executable).with_name("flwr")), "run", str(app), connection, "--format", "json"]
+    command = [_flwr(), "run", str(app), connection, "--format", "json"]
     if overrides:
         command += ["--run-config", f"overrides={json.dumps(overrides, ensure_ascii=False)}"]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
@@ -108,6 +108,13 @@ def status_of(control: ControlHttpClient, run: int) -> Status:
     return Status(found.status == "finished", found.sub_status == "completed", found.details)
 
 
+def log_of(run: int, *, environment: Mapping[str, str], connection: str = CONNECTION) -> str:
+    """Return what the ServerApp of a run has printed (``flwr log RUN CONNECTION --show``)."""
+    command = [_flwr(), "log", str(run), connection, "--show"]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
 def wait_for(control: ControlHttpClient, run: int, *, seconds: float) -> Status:
     """Wait until a run has finished.
 
@@ -120,3 +127,7 @@ def wait_for(control: ControlHttpClient, run: int, *, seconds: float) -> Status:
             raise EngineError("ENGINE-E131", f"run {run} did not finish within {seconds:.0f} s", fix="read its log")
         time.sleep(0.2)
     return status
+
+
+def _flwr() -> str:
+    return str(Path(sys.executable).with_name("flwr"))

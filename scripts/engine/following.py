@@ -52,7 +52,9 @@ def run_and_follow(federation: Federation, app: Path, *, results: Path, override
             time.sleep(0.2)
     new = _folders(results) - before
     if not new:
-        raise explain("the coordinator's app", federation.logs / "superexec-superlink.log")
+        log = federation.logs / "serverapp.log"
+        log.write_text(coordinator.log_of(run, environment=federation.environment))
+        raise explain("the coordinator's app", log)
     return Finished(max(new), status.completed, first_training)
 
 
