@@ -101,7 +101,7 @@ def read_numbers(records: RecordDict, record: str) -> dict[str, float]:
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """Write arrays as ``.npy`` bytes in C order."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in arrays.items()})
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in arrays.items()})
 
 
 def read_arrays(records: RecordDict, record: str, dtype: type[np.generic]) -> dict[str, NDArray[Any]]:
