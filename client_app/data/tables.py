@@ -106,9 +106,9 @@ def how_many(count: int, noun: str) -> str:
 
 def _table_or_error(path: Path) -> pd.DataFrame | DataError:
     """Read the table, or return, never raise, what to tell: nothing a parser said may be its context."""
-    if wrong := _wrong_before_reading(path):
-        return wrong
     try:
+        if wrong := _wrong_before_reading(path):
+            return wrong
         table = READERS[_ending(path)](path)
     except PermissionError:
         return _file_error("SITE-E012", "the file may not be read", path, fix="give this user the right to read it")

@@ -35,7 +35,7 @@ def sentences(table: pd.DataFrame, data: Data, task: Task) -> list[Content]:
     ``data.words`` gives; an empty word leaves the clause out.
 
     Raises:
-        ConfigError: The template is absent or malformed (SITE-E002, SITE-E026).
+        ConfigError: The template is absent or malformed (SITE-E002, SITE-E028).
         DataError: A column is absent (SITE-E014), or has values without a word (SITE-E015).
     """
     clauses = parse(data.template)
@@ -48,7 +48,7 @@ def parse(template: str) -> tuple[Clause, ...]:
     """Return the clauses of a template such as ``'{age}-year-old {sex}; blood pressure {bp} mmHg'``.
 
     Raises:
-        ConfigError: It is empty (SITE-E002), or a brace is unpaired or holds more than a name (SITE-E026).
+        ConfigError: It is empty (SITE-E002), or a brace is unpaired or holds more than a name (SITE-E028).
     """
     if not template.strip():
         raise ConfigError("SITE-E002", "loader = template needs a template", where="site.yaml data.template")
@@ -57,7 +57,7 @@ def parse(template: str) -> tuple[Clause, ...]:
 
 def _clause(part: str) -> Clause:
     wrong = ConfigError(
-        "SITE-E026",
+        "SITE-E028",
         f"the clause '{part}' cannot be read",
         where="site.yaml data.template",
         allowed="text with column names in braces: {age}",
