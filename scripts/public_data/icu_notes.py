@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from client_app.data.split import hash_to_unit
 from scripts.public_data.fetching import PublicFile
 from scripts.public_data.site_folders import SHARES, PublicSite
 
@@ -70,12 +71,12 @@ _DATA: dict[str, Any] = {
             },
         },
     },
-    "split": SHARES,
+    "split": {"column": "split"},
 }
 
 
 def sites(folder: Path) -> list[PublicSite]:
-    """Return one site for each region, ``unknown`` included; several stays of a patient are at one site."""
+    """Return one site for each region, ``unknown`` included."""
     stays = notes({name: pd.read_csv(folder / f"tables/{name}.csv.gz", low_memory=False) for name in _SUMS})
     return [
         PublicSite(id=str(region), title=f"eICU demo, region: {region}", table=table, data=_DATA)
@@ -102,8 +103,26 @@ def notes(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     }
     stays["note"] = [_note(stay, parts) for stay in stays.to_dict("records")]
     known = variables[list(_NORMAL)].mask(variables[list(_NORMAL)] == _UNKNOWN).add_prefix("apache_")
-    kept = ["uniquepid", "patientunitstayid", "hospitalid", "region", "gender", "age", "ethnicity", "note", "died"]
+    stays["split"] = stays["uniquepid"].map(_part)
+    kept = [
+        "uniquepid",
+        "patientunitstayid",
+        "split",
+        "hospitalid",
+        "region",
+        "gender",
+        "age",
+        "ethnicity",
+        "note",
+        "died",
+    ]
     return stays[kept].join(known, on="patientunitstayid")
+
+
+def _part(patient: str) -> str:
+    """Return a patient's set; the same in every region, for a few were in hospitals of two."""
+    place = hash_to_unit(patient, "icu_notes")
+    return "train" if place < SHARES["train"] else "audit" if place < SHARES["train"] + SHARES["audit"] else "test"
 
 
 def _note(stay: Mapping[Hashable, Any], parts: dict[str, "pd.Series[str]"]) -> str:
