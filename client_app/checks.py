@@ -9,11 +9,11 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-from fedfm.explain.faithfulness import Faithfulness, faithfulness
-from fedfm.model.classifier import Classifier
 
 from fedfm.config.study import Explainability
 from fedfm.examples import Example
+from fedfm.explain.faithfulness import Faithfulness, faithfulness
+from fedfm.model.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fedfm.model.build import build_model
-from fedfm.model.classifier import Classifier
-from fedfm.parameters import trainable
 from numpy.typing import NDArray
 
 from client_app.data.catalog import load_splits
@@ -17,6 +14,9 @@ from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import DataError
 from fedfm.examples import Example, Splits
+from fedfm.model.build import build_model
+from fedfm.model.classifier import Classifier
+from fedfm.parameters import trainable
 
 
 @dataclass(frozen=True)

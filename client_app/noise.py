@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 def secure_uniform(count: int) -> NDArray[np.float64]:
     """Return ``count`` independent draws, uniform on (0, 1], each from 53 random bits."""
-    return ((_random_words(count) >> np.uint64(11)) + np.uint64(1)) * 2.0**-53
+    words = (_random_words(count) >> np.uint64(11)) + np.uint64(1)
+    return words.astype(np.float64) * 2.0**-53
 
 
 def secure_normal(count: int) -> NDArray[np.float64]:

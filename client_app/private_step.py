@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from client_app.noise import secure_normal
 
+_PER_EXAMPLE, _CLIPPED_SUM = "grad_sample", "summed_grad"  # where Opacus keeps them on a parameter
+
 
 @dataclass(frozen=True)
 class Mechanism:
     """The Gaussian mechanism of a study at this site.
 
     Attributes:
-        noise_multiplier: Noise in clipping norms; > 0.
+        noise_multiplier: Noise in clipping norms; 0 only in studies without privacy.
         max_grad_norm: Clipping norm C of one unit's gradient, over all parameters; > 0.
         expected_units: Public number of units in a step: sample rate times declared cohort; > 0.
     """
@@ -75,12 +77,20 @@ def merge_units(parameters: Sequence[nn.Parameter], unit_of: Tensor, units: int)
         ``p.grad_sample`` is [U, ...] afterwards; clipping it bounds the unit, however many examples it has.
     """
     for parameter in parameters:
-        per_example = parameter.grad_sample
+        per_example: Tensor = getattr(parameter, _PER_EXAMPLE)
         merged = per_example.new_zeros((units, *per_example.shape[1:]))
-        parameter.grad_sample = merged.index_add_(0, unit_of.to(per_example.device), per_example)
+        setattr(parameter, _PER_EXAMPLE, merged.index_add_(0, unit_of.to(per_example.device), per_example))
 
 
 def no_units(parameters: Sequence[nn.Parameter]) -> None:
     """Make the step a step of noise alone, as the accountant assumes when the sample is empty."""
     for parameter in parameters:
-        parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+        setattr(parameter, _PER_EXAMPLE, parameter.new_zeros((0, *parameter.shape)))
+
+
+def forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Drop every gradient of the last step, of single units too."""
+    for parameter in parameters:
+        parameter.grad = None
+        setattr(parameter, _PER_EXAMPLE, None)
+        setattr(parameter, _CLIPPED_SUM, None)

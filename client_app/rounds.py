@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fedfm.model.classifier import Classifier
-from fedfm.parameters import load_trainable, trainable
 from numpy.typing import NDArray
 
 from client_app import checks
@@ -21,12 +19,14 @@ from client_app.plan import Plan, explanation_rounds
 from client_app.private_step import Mechanism
 from client_app.reweighting import REWEIGHTINGS, declared_groups, group_label_table, noisy_table_once, weights_of
 from client_app.sampling import Uniform
-from client_app.training import Cohort, fine_tune_openly, fine_tune_privately
+from client_app.training import Cohort, fine_tune_by_unit, fine_tune_openly
 from fedfm.arrays import layout, update_of
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.examples import Example
 from fedfm.metrics.counts import columns, patient_cells
+from fedfm.model.classifier import Classifier
+from fedfm.parameters import load_trainable, trainable
 from fedfm.privacy import Release
 from fedfm.wire import Description, EvaluateReply, PrivacySpent, Request, TrainReply
 
@@ -147,28 +147,23 @@ def _fine_tune(asked: Round) -> None:
     study, site = asked.study, asked.site
     asked.charge("train", "training", asked.plan.training)
     cohort = replace(asked.prepared.train, weights=_loss_weights(asked))
-    if not asked.private:
+    clip, coins = study.privacy.max_grad_norm, secure_uniform if asked.private else _public_coins(asked)
+    if clip is None:  # only without a mechanism: fedfm.config checks it
         fine_tune_openly(
-            asked.prepared.model,
-            cohort,
-            training=study.training,
-            micro_batch=site.micro_batch,
-            uniform=_public_coins(asked),
+            asked.prepared.model, cohort, training=study.training, micro_batch=site.micro_batch, uniform=coins
         )
         return
-    clip = study.privacy.max_grad_norm
-    assert clip is not None, "fedfm.config checks that a mechanism has a clipping norm"  # noqa: S101
-    fine_tune_privately(
+    fine_tune_by_unit(
         asked.prepared.model,
         cohort,
         training=study.training,
         mechanism=Mechanism(
-            asked.plan.training.noise_multiplier,
-            clip,
+            noise_multiplier=asked.plan.training.noise_multiplier,
+            max_grad_norm=clip,
             expected_units=study.training.sample_rate * site.declared_patients,
         ),
         micro_batch=site.micro_batch,
-        uniform=secure_uniform,
+        uniform=coins,
     )
 
 

@@ -5,13 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fedfm.model.classifier import Classifier
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app.private_step import Mechanism, SecureDPOptimizer, merge_units, no_units, per_example_gradients
+from client_app.private_step import (
+    Mechanism,
+    SecureDPOptimizer,
+    forget_gradients,
+    merge_units,
+    no_units,
+    per_example_gradients,
+)
 from client_app.sampling import Uniform, poisson_sample
 from fedfm.config.study import Training
+from fedfm.model.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class MicroBatch:
     shares: Tensor
 
 
-def fine_tune_privately(
+def fine_tune_by_unit(
     model: Classifier,
     cohort: Cohort,
     *,
@@ -57,7 +64,7 @@ def fine_tune_privately(
     micro_batch: int,
     uniform: Uniform,
 ) -> None:
-    """Take ``training.local_steps`` private steps of SGD with momentum, in place.
+    """Take ``training.local_steps`` steps of SGD with momentum, clipped by unit and noised, in place.
 
     The step is ``learning_rate / (C * mechanism.expected_units)`` times the noised sum, so that the step
     length does not depend on the clipping norm C (Bu et al. 2023, arXiv:2206.07136).
@@ -66,7 +73,8 @@ def fine_tune_privately(
         model: Its trainable parameters change.
         cohort: The site's training units.
         training: Steps, sample rate, step length, momentum and the pulls after the noise.
-        mechanism: Noise, clipping norm, and the public number of units in a step.
+        mechanism: Noise, clipping norm, and the public number of units in a step. Noise 0 gives the
+            same steps without privacy, to compare with.
         micro_batch: Examples in memory at once; does not change the result.
         uniform: Source of the sampling coins.
 
@@ -90,7 +98,7 @@ def fine_tune_privately(
             sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
             batches = micro_batches(cohort, sample, micro_batch)
             for number, batch in enumerate(batches, start=1):
-                _loss(model, cohort, batch).backward()
+                torch.autograd.backward(_loss(model, cohort, batch))
                 merge_units(parameters, batch.unit_of, batch.units)
                 if number < len(batches):
                     optimizer.signal_skip_step()
@@ -100,8 +108,7 @@ def fine_tune_privately(
                 no_units(parameters)
             optimizer.step()
             pull(parameters, start, training)
-    for parameter in parameters:
-        parameter.grad = parameter.grad_sample = parameter.summed_grad = None
+    forget_gradients(parameters)
 
 
 def fine_tune_openly(
@@ -117,7 +124,7 @@ def fine_tune_openly(
         optimizer.zero_grad()
         sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
         for batch in micro_batches(cohort, sample, micro_batch):
-            (_loss(model, cohort, batch) / len(sample)).backward()
+            torch.autograd.backward(_loss(model, cohort, batch) / len(sample))
         if len(sample):
             optimizer.step()
             pull(parameters, start, training)

@@ -4,10 +4,10 @@ Imports nothing heavy: Flower starts a process for each message, and torch alone
 it seconds. The in-process trainer is imported when it is asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc
 
@@ -16,6 +16,8 @@ from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from fedfm.errors import EngineError, FedFMError
 from fedfm.wire import Description, EvaluateReply, Request, TrainReply
+
+Answer = TypeVar("Answer", pb.DescribeAnswer, pb.TrainAnswer, pb.EvaluateAnswer)
 
 _READY_SECONDS = 20
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -65,15 +67,16 @@ class SocketTrainer:
 
     def describe(self, request: Request) -> Description:
         """Answer who the site is and that it can take part."""
-        return messages.description_from_proto(self._call("Describe", request).description)
+        answer = self._ask(lambda stub: stub.Describe, request)
+        return messages.description_from_proto(answer.description)
 
     def train(self, request: Request) -> TrainReply:
         """Answer with the update of one round."""
-        return messages.train_reply_from_proto(self._call("Train", request).reply)
+        return messages.train_reply_from_proto(self._ask(lambda stub: stub.Train, request).reply)
 
     def evaluate(self, request: Request) -> EvaluateReply:
         """Answer with sums over test and audit patients."""
-        return messages.evaluate_reply_from_proto(self._call("Evaluate", request).reply)
+        return messages.evaluate_reply_from_proto(self._ask(lambda stub: stub.Evaluate, request).reply)
 
     def status(self) -> pb.StatusAnswer:
         """Return the trainer's version and site.
@@ -87,14 +90,16 @@ class SocketTrainer:
             except grpc.RpcError as error:
                 raise self._unreachable(error) from error
 
-    def _call(self, name: str, request: Request) -> pb.DescribeAnswer | pb.TrainAnswer | pb.EvaluateAnswer:
+    def _ask(
+        self, call: "Callable[[TrainerStub], grpc.UnaryUnaryMultiCallable[pb.Request, Answer]]", request: Request
+    ) -> Answer:
         self.status()  # a round may take hours and has no time limit here; reaching the trainer has
         with grpc.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
             try:
-                answer = getattr(TrainerStub(channel), name)(messages.request_to_proto(request))
+                answer = call(TrainerStub(channel))(messages.request_to_proto(request))
             except grpc.RpcError as error:
                 raise self._unreachable(error) from error
-        if answer.WhichOneof("answer") == "refusal":
+        if answer.HasField("refusal"):
             raise FedFMError.received(answer.refusal.code, answer.refusal.text)
         return answer
 

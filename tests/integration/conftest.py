@@ -1,10 +1,10 @@
 """A small hospital with planted canaries, for tests that cross processes."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-import subprocess
-import sys
 
 import pytest
 

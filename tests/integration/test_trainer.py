@@ -5,13 +5,17 @@ import socket as sockets
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
+from client_app import app
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.connect import SocketTrainer, connect
 from client_app.trainer.messages import request_to_proto
@@ -71,7 +75,7 @@ def test_a_killed_round_stays_charged(tmp_path: Path, start_trainer: Start, star
         for _ in range(600):
             if ledger.exists() and ledger.read_text().endswith("\n"):
                 break
-            __import__("time").sleep(0.05)
+            time.sleep(0.05)
         running.kill()
         with pytest.raises(grpc.RpcError):
             future.result(timeout=20)
@@ -119,10 +123,9 @@ HOSTILE = {
 }
 
 
-def _with(parameters: Arrays, **changes: bytes) -> pb.Request:
-    message = request_to_proto(request(1, parameters))
-    for name, value in changes.items():
-        setattr(message, name, value)
+def _with(start: Arrays, *, parameters: bytes) -> pb.Request:
+    message = request_to_proto(request(1, start))
+    message.parameters = parameters
     return message
 
 
@@ -171,15 +174,13 @@ def test_no_canary_leaves_on_any_path(tmp_path: Path, start_trainer: Start, star
 
 
 def test_an_unforeseen_fault_leaves_as_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flwr.app import ConfigRecord, Message, RecordDict
-
-    from client_app import app
-
     def leak(*_: object) -> None:
         raise ValueError(f"could not convert {CANARY}-000001")
 
     monkeypatch.setattr(app, "connect", leak)
     monkeypatch.setattr("fedfm.wire.request_from_records", lambda _: None)
+    for name in ("run_id", "node_id", "task_id"):
+        monkeypatch.setattr(TaskIdentity, f"_{name}", 1)
     asked = Message(RecordDict({"x": ConfigRecord({})}), dst_node_id=1, message_type="train")
     context = type("Context", (), {"node_config": {}})()
     answer = app._answer(asked, context, lambda *_: RecordDict())
@@ -193,7 +194,9 @@ def test_socket_is_private_and_one_trainer_owns_it(tmp_path: Path, start_trainer
     assert stat.S_IMODE(running.socket.stat().st_mode) & 0o007 == 0
     second = subprocess.run(
         [sys.executable, "-m", "client_app.trainer", str(site_file), "--socket", str(running.socket)],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert second.returncode == 2
     assert "SITE-E151" in second.stderr

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from client_app import private_step, training
 from client_app.noise import secure_uniform
 from client_app.private_step import Mechanism
-from client_app.training import Cohort, fine_tune_openly, fine_tune_privately, micro_batches
+from client_app.training import Cohort, fine_tune_openly, fine_tune_by_unit, micro_batches
 from fedfm.config.study import Training
 
 TINY_NOISE = 1e-12  # Opacus takes no zero; this is below float32's resolution
@@ -54,7 +54,7 @@ def moved(cohort: Cohort, mechanism: Mechanism, *, micro_batch: int = 64, **chan
     """The update of all parameters as one vector, times C * expected units: the noised sum of a single step."""
     model = Linear()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    fine_tune_privately(
+    fine_tune_by_unit(
         model,  # type: ignore[arg-type]
         cohort,
         training=settings(**changes),
@@ -164,7 +164,7 @@ def test_the_open_step_is_plain_sgd_on_the_mean_loss() -> None:
 def test_hooks_are_gone_after_a_round_and_a_second_round_works() -> None:
     model, cohort = Linear(), cohort_of([1, 2])
     for _ in range(2):
-        fine_tune_privately(
+        fine_tune_by_unit(
             model,  # type: ignore[arg-type]
             cohort,
             training=settings(),
