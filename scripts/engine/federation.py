@@ -129,10 +129,7 @@ def prepare(site_files: Sequence[Path], state: Path, *, results: Path, port: int
         EngineError: The port is taken.
         DataError: A site file is missing.
     """
-    for part in ("certificates", "keys", "secrets", "logs", "hospitals", "flower"):
-        shutil.rmtree(state / part, ignore_errors=True)
-    for database in state.glob("superlink.db*"):
-        database.unlink()
+    _clear(state)
     (state / "logs").mkdir(parents=True)
     control, fleet, *node_ports = _ports(2 + len(site_files), first=port)
     sockets = _fresh_socket_folder(state)
@@ -177,6 +174,18 @@ def stage_app(state: Path, project: Path = PROJECT) -> Path:
     return app
 
 
+def _clear(state: Path) -> None:
+    """Remove a former federation, its ledgers too; only what its hospitals cached stays."""
+    for part in ("certificates", "keys", "secrets", "logs", "flower"):
+        shutil.rmtree(state / part, ignore_errors=True)
+    former = [*state.glob("superlink.db*"), *state.glob("hospitals/*/state/*")]
+    for path in (path for path in former if path.name != "cache"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _copy_site(file: Path, state: Path, *, max_epsilon: float | None) -> str:
     """Copy a site file, with a ledger of its own, and return the site's id."""
     if not file.is_file():
@@ -184,7 +193,7 @@ def _copy_site(file: Path, state: Path, *, max_epsilon: float | None) -> str:
     content: Any = OmegaConf.load(file)
     name = str(content["id"])
     folder = state / "hospitals" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     content["data"]["path"] = str((file.parent / str(content["data"]["path"])).resolve())
     content["state"] = str(folder / "state")
     if max_epsilon is not None:
