@@ -20,9 +20,10 @@ from client_app.private_step import Mechanism
 from client_app.reweighting import REWEIGHTINGS, declared_groups, group_label_table, noisy_table_once, weights_of
 from client_app.sampling import Uniform
 from client_app.training import Cohort, fine_tune_by_unit, fine_tune_openly
-from fedfm.arrays import layout, update_of
+from fedfm.arrays import check_layout, layout, update_of
 from fedfm.config.site import Site
 from fedfm.config.study import Study
+from fedfm.errors import WireError
 from fedfm.examples import Example
 from fedfm.metrics.counts import columns, patient_cells
 from fedfm.model.classifier import Classifier
@@ -105,7 +106,7 @@ def train(asked: Round) -> TrainReply:
     """
     started = time.monotonic()
     model = asked.prepared.model
-    load_trainable(model, asked.request.parameters)  # Algorithm 1, line 7
+    _load_received(asked)  # Algorithm 1, line 7
     before = trainable(model)
     _fine_tune(asked)  # Algorithm 1, line 8; its loss weights are the first half of line 9
     _check_reasons(asked)  # Algorithm 1, line 9
@@ -128,7 +129,7 @@ def evaluate(asked: Round) -> EvaluateReply:
         FedFMError: The site refuses. What was charged before stays charged.
     """
     started = time.monotonic()
-    load_trainable(asked.prepared.model, asked.request.parameters)
+    _load_received(asked)
     cells, cells_sd = _count(asked)
     explanation, explanation_sd = _explain(asked)
     return EvaluateReply(
@@ -141,6 +142,25 @@ def evaluate(asked: Round) -> EvaluateReply:
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
+
+
+def _load_received(asked: Round) -> None:
+    """Put the coordinator's parameters into the model, unless they are made to break or to probe it."""
+    received = asked.request.parameters
+    check_layout(received, like=asked.prepared.start)
+    for name, array in received.items():
+        if not np.isfinite(array).all():
+            raise WireError(
+                "SITE-E132", "received parameters that are not finite", where=name, fix="the coordinator must mend it"
+            )
+    if asked.request.layout != layout(received):
+        raise WireError(
+            "SITE-E133",
+            "the parameters are not those that the request announces",
+            where="layout",
+            fix="the coordinator must mend it",
+        )
+    load_trainable(asked.prepared.model, received)
 
 
 def _fine_tune(asked: Round) -> None:

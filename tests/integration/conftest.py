@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedfm.arrays import layout
 from fedfm.config.compose import compose_study, study_to_json
 from fedfm.wire import Request
 
@@ -97,6 +98,4 @@ def start_trainer(tmp_path: Path) -> Iterator[Callable[[Path], TrainerProcess]]:
 
 def request(round_: int, parameters: dict, *overrides: str, run: str = "run-1") -> Request:  # type: ignore[type-arg]
     """A request of the tiny study."""
-    from fedfm.arrays import layout
-
     return Request(run, study_json(*overrides), round_, layout(parameters) if parameters else "", parameters)
