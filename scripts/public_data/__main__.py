@@ -42,7 +42,7 @@ def fetch(name: str, to: Path, *, source: Path | None = None) -> None:
     """Have ``<to>/<name>/<site>/cohort.csv`` and ``site.yaml`` of one data set.
 
     What is already there and unaltered is kept. The folder appears only when all of it is
-    written; the state of a site that has run (its privacy ledger) is carried over.
+    written; the state of a site that has run (its privacy ledger) stays.
 
     Raises:
         FetchError: A file is missing, altered, or could not be downloaded.
@@ -90,11 +90,18 @@ def _code_sum() -> str:
 
 
 def _replace(folder: Path, part: Path) -> None:
-    for state in folder.glob("*/state"):
-        if (part / state.parent.name).is_dir():
-            state.rename(part / state.parent.name / "state")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    """Put the new files in place; what else lies there, such as a site's privacy ledger, is never touched."""
+    if not folder.exists():
+        part.rename(folder)
+        return
+    (folder / _RECORD).unlink(missing_ok=True)  # from here to the last line, an interrupted run starts again
+    for name in set(_sums(folder)) - set(_sums(part)):
+        (folder / name).unlink()
+    for file in part.glob("*/*"):
+        (folder / file.parent.name).mkdir(exist_ok=True)
+        file.replace(folder / file.relative_to(part))
+    (part / _RECORD).replace(folder / _RECORD)
+    shutil.rmtree(part)
 
 
 if __name__ == "__main__":
