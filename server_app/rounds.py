@@ -4,60 +4,40 @@ Flower's own ``send_and_receive`` polls every 3 seconds and drops late answers w
 """
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
-from flwr.app import Message
+from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
 POLL_SECONDS = 0.2
 
-
-@dataclass(frozen=True)
-class Exchange:
-    """What came back.
-
-    Attributes:
-        replies: Answers, content or error, in order of arrival.
-        missing: Node ids that did not answer before the deadline.
-        seconds: Wall time of the exchange.
-    """
-
-    replies: tuple[Message, ...]
-    missing: tuple[int, ...]
-    seconds: float
+_NO_ANSWER = 1001
+"""Number of our own error reply, beside those that Flower and the ClientApp use."""
 
 
-def exchange(grid: Grid, messages: Iterable[Message], *, deadline_seconds: float) -> Exchange:
-    """Send all messages and collect their answers until the last one or the deadline.
+def exchange(grid: Grid, messages: Iterable[Message], *, deadline_seconds: float) -> Iterator[Message]:
+    """Send all messages and yield one answer for each, in order of arrival.
+
+    A node that did not answer before the deadline is answered for, with an error reply that says so.
 
     Args:
         grid: Flower's Grid.
         messages: One for each node.
-        deadline_seconds: Above 0; each message expires with it, so that a site that is down at that time is not
-            asked for an old round when it returns.
+        deadline_seconds: Above 0.
     """
     start = time.monotonic()
     asked = list(messages)
-    pending = _pushed(grid, asked)
-    unsent = {message.metadata.dst_node_id for message in asked} - set(pending.values())
-    replies: list[Message] = []
+    ids = list(grid.push_messages(asked)) if asked else []
+    pending = {message_id: message for message_id, message in zip(ids, asked, strict=False) if message_id}
+    silent = [message for message, message_id in zip(asked, ids, strict=False) if not message_id] + asked[len(ids) :]
     while pending:
         for reply in grid.pull_messages(list(pending)):
             if pending.pop(reply.metadata.reply_to_message_id, None) is not None:
-                replies.append(reply)
+                yield reply
         if not pending or time.monotonic() - start > deadline_seconds:
             break
         time.sleep(POLL_SECONDS)
-    missing = tuple(sorted({*pending.values(), *unsent}))
-    return Exchange(tuple(replies), missing, time.monotonic() - start)
-
-
-def _pushed(grid: Grid, messages: list[Message]) -> dict[str, int]:
-    """Return message id to node id of what Flower accepted; it answers None for the rest."""
-    ids = grid.push_messages(messages) if messages else ()
-    return {
-        message_id: message.metadata.dst_node_id
-        for message_id, message in zip(ids, messages, strict=False)
-        if message_id
-    }
+    late = f"ROUND-E002 no answer within {deadline_seconds / 60:g} minutes"
+    yield from (Message(Error(_NO_ANSWER, late), reply_to=message) for message in pending.values())
+    lost = "ROUND-E004 Flower did not take the request; the message may be too large"
+    yield from (Message(Error(_NO_ANSWER, lost), reply_to=message) for message in silent)

@@ -86,12 +86,12 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Let each site answer, one after the other."""
-        return [self._answer(self._sent.pop(message_id)) for message_id in message_ids if message_id in self._sent]
+        """Let each site answer, one after the other, as the replies are taken."""
+        return (self._answer(self._sent.pop(message_id)) for message_id in message_ids if message_id in self._sent)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Let every site answer; nothing in one process can be late, so ``timeout`` has no effect."""
-        return self.pull_messages(self.push_messages(messages))
+        return list(self.pull_messages(self.push_messages(messages)))
 
     def _answer(self, message: Message) -> Message:
         try:

@@ -30,7 +30,7 @@ from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
 from server_app.report import events
 from server_app.roster import Member, Roster
-from server_app.rounds import Exchange, exchange
+from server_app.rounds import exchange
 from server_app.screening import check_answer, screen_counts, screen_update
 from server_app.selection import SELECTIONS, Draw
 from server_app.weighting import RULES, SiteReport
@@ -158,17 +158,15 @@ class FairFedAvg(FedAvg):
 
     def _train(self, number: int, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
         messages = self.configure_train(number, arrays, ConfigRecord(), grid)
-        answers = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
-        self._tell_missing(answers, number, "training")
-        combined, _ = self.aggregate_train(number, answers.replies)
+        replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
+        combined, _ = self.aggregate_train(number, replies)
         return combined or arrays
 
     def _evaluate(self, number: int, arrays: ArrayRecord, grid: Grid) -> None:
         # Algorithm 1, line 13
         messages = self.configure_evaluate(number, arrays, ConfigRecord(), grid)
-        answers = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
-        self._tell_missing(answers, number, "evaluation")
-        self.aggregate_evaluate(number, answers.replies)
+        replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
+        self.aggregate_evaluate(number, replies)
 
     def _requests(self, number: int, message_type: str, members: list[Member]) -> list[Message]:
         request = Request(self._run, self._study_json, number, layout(self._parameters), self._parameters)
@@ -216,11 +214,6 @@ class FairFedAvg(FedAvg):
             self._leave_out(expected, number, "evaluation", refusal_of(problem))
             return
         accepted[reply.site] = reply
-
-    def _tell_missing(self, answers: Exchange, number: int, phase: str) -> None:
-        for node_id in answers.missing:
-            reason = f"no answer within {self._study.round_minutes:g} minutes"
-            self._leave_out(self._roster.name(node_id), number, phase, ("ROUND-E002", reason))
 
     def _leave_out(self, site: str, number: int, phase: str, refused: tuple[str, str]) -> None:
         code, reason = refused

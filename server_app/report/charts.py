@@ -13,11 +13,16 @@ _COLOURS = 8
 
 @dataclass(frozen=True)
 class Series:
-    """Round to estimate, for one site or for all of them together."""
+    """Round to estimate, for one site or for all of them together; ``colour`` is None for all together."""
 
     name: str
     points: Mapping[int, Estimate]
-    is_total: bool = False
+    colour: int | None
+
+    @property
+    def style(self) -> str:
+        """The style sheet's classes; a site has the same colour in every chart."""
+        return "total" if self.colour is None else f"site s{self.colour % _COLOURS}"
 
 
 def curves(title: str, series: Sequence[Series], *, rounds: int) -> Element:
@@ -33,18 +38,18 @@ def curves(title: str, series: Sequence[Series], *, rounds: int) -> Element:
 
     labels = _spread([y(line.points[max(line.points)].value) for line in series], low=_TOP, high=height - _BOTTOM)
     drawn = [_axis(floor, y, height), _round_labels(rounds, x, height)]
-    for index, (line, label) in enumerate(zip(series, labels, strict=True)):
-        style = "total" if line.is_total else f"site s{index % _COLOURS}"
-        drawn += _curve(line, style, x, y)
+    for line, label in zip(series, labels, strict=True):
+        drawn += _curve(line, x, y)
         last = max(line.points)
         figure = f"{line.name[:16]} {line.points[last].value:.2f}"
-        drawn.append(element("text", figure, x=x(last) + 10, y=round(label + 4, 1), class_=f"label {style}"))
+        drawn.append(element("text", figure, x=x(last) + 10, y=round(label + 4, 1), class_=f"label {line.style}"))
     said = "; ".join(f"{line.name}: " + ", ".join(f"{p.value:.3f}" for p in line.points.values()) for line in series)
     return _svg(title, f"{title} by round. {said}", height, drawn)
 
 
-def forest(title: str, rows: Sequence[tuple[str, Estimate]]) -> Element:
-    """Return one point with its 95 % interval for each row; the last row is the total."""
+def forest(title: str, series: Sequence[Series], *, number: int) -> Element:
+    """Return the estimates of one round, each a point with its 95 % interval."""
+    rows = [(line.name, line.points[number], line.style) for line in series]
     step, left = 30, 170
     height = _TOP + step * len(rows) + _BOTTOM
 
@@ -52,9 +57,8 @@ def forest(title: str, rows: Sequence[tuple[str, Estimate]]) -> Element:
         return left + (_WIDTH - left - 190) * value
 
     drawn = [element("g", [_tick(x(tick), _TOP, height - _BOTTOM, f"{tick:g}") for tick in (0, 0.25, 0.5, 0.75, 1)])]
-    for index, (name, figure) in enumerate(rows):
+    for index, (name, figure, style) in enumerate(rows):
         y = _TOP + step * (index + 0.5)
-        style = "total" if index == len(rows) - 1 else f"site s{index % _COLOURS}"
         ends = {"x1": round(x(figure.low), 1), "x2": round(x(figure.high), 1)}
         drawn += [
             element("text", name[:22], x=left - 12, y=y + 4, class_="label end"),
@@ -62,7 +66,7 @@ def forest(title: str, rows: Sequence[tuple[str, Estimate]]) -> Element:
             element("circle", cx=round(x(figure.value), 1), cy=y, r=5, class_=f"dot {style}"),
             element("text", said(figure), x=_WIDTH - 175, y=y + 4, class_="label"),
         ]
-    described = "; ".join(f"{name}: {said(figure)}" for name, figure in rows)
+    described = "; ".join(f"{name}: {said(figure)}" for name, figure, _ in rows)
     return _svg(title, f"{title} with 95 % intervals. {described}", height, drawn)
 
 
@@ -108,18 +112,20 @@ def _floor(series: Sequence[Series]) -> float:
     return min(0.5, int(lowest * 4) / 4)
 
 
-def _curve(line: Series, style: str, x: Callable[[float], float], y: Callable[[float], float]) -> list[Element]:
+def _curve(line: Series, x: Callable[[float], float], y: Callable[[float], float]) -> list[Element]:
     """Return the line's band (total only), path and points."""
     numbers = sorted(line.points)
     path = " ".join(f"{x(number):.1f},{y(line.points[number].value):.1f}" for number in numbers)
     upper = [f"{x(number):.1f},{y(line.points[number].high):.1f}" for number in numbers]
     lower = [f"{x(number):.1f},{y(line.points[number].low):.1f}" for number in reversed(numbers)]
-    band = [element("polygon", points=" ".join(upper + lower), class_="band")] if line.is_total else []
+    band = [element("polygon", points=" ".join(upper + lower), class_="band")] if line.colour is None else []
     dots = [
-        element("circle", cx=f"{x(number):.1f}", cy=f"{y(line.points[number].value):.1f}", r=3, class_=f"dot {style}")
+        element(
+            "circle", cx=f"{x(number):.1f}", cy=f"{y(line.points[number].value):.1f}", r=3, class_=f"dot {line.style}"
+        )
         for number in numbers
     ]
-    return [*band, element("polyline", points=path, class_=f"line {style}"), *dots]
+    return [*band, element("polyline", points=path, class_=f"line {line.style}"), *dots]
 
 
 def _axis(floor: float, y: Callable[[float], float], height: int) -> Element:
@@ -129,15 +135,15 @@ def _axis(floor: float, y: Callable[[float], float], height: int) -> Element:
         at = round(y(value), 1)
         ticks.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=at, y2=at, class_="grid"))
         ticks.append(element("text", f"{value:.2f}", x=_LEFT - 8, y=at + 4, class_="tick end"))
-    baseline = height - _BOTTOM
-    ticks.append(element("text", "round", x=_WIDTH - _RIGHT, y=baseline + 20, class_="tick end"))
     return element("g", ticks)
 
 
 def _round_labels(rounds: int, x: Callable[[float], float], height: int) -> Element:
     every = max(1, rounds // 8)
-    shown = [number for number in range(1, rounds + 1) if (number - 1) % every == 0 and number < rounds] or [1]
-    return element("g", [element("text", str(n), x=round(x(n), 1), y=height - 14, class_="tick middle") for n in shown])
+    shown = [number for number in range(1, rounds + 1) if (number - 1) % every == 0]
+    words = [f"round {number}" if number == 1 else str(number) for number in shown]
+    marks = zip(shown, words, strict=True)
+    return element("g", [element("text", w, x=round(x(n), 1), y=height - 14, class_="tick middle") for n, w in marks])
 
 
 def _tick(x: float, top: float, bottom: float, label: str) -> Element:

@@ -75,7 +75,8 @@ def _spent(privacy: PrivacySpent) -> str:
 
 def _figures(performance: Performance) -> str:
     named = {"accuracy": performance.accuracy, "AUROC": performance.auroc, "sensitivity": performance.sensitivity}
-    return ", ".join(f"{name} {_shown(figure)}" for name, figure in named.items() if figure is not None)
+    known = [f"{name} {_shown(figure)}" for name, figure in named.items() if figure is not None]
+    return ", ".join(known) or "too few patients for the noise on the counts; no figure can be given"
 
 
 def _shown(figure: Estimate) -> str:
