@@ -16,7 +16,11 @@ from server_app.report.style import CSS
 from server_app.report.summary import SiteSummary, Summary, summarise
 from server_app.report.verdict import Verdict, verdict
 
-_EVERYONE = "all sites together"
+_EVERYONE = "all sites"
+_ON_TEST_PATIENTS = (
+    "On test patients that no site trained on. Counts may carry noise that protects them, so that a number of "
+    "patients is an estimate too; intervals (95 %) hold both chance and noise."
+)
 _UNKNOWN = "\N{EN DASH}"
 _FIGURES = ("accuracy", "auroc", "sensitivity", "specificity", "prevalence", "brier")
 
@@ -101,11 +105,13 @@ def _performance(summary: Summary) -> Element | None:
     parts: list[Element | None] = []
     for title, name in (("Accuracy", "accuracy"), ("AUROC", "auroc")):
         series = _series(summary, name)
-        if len(series[-1].points) > 1:
-            parts.append(curves(f"{title} over rounds", series, rounds=max(summary.performance)))
-        rows = [(line.name, line.points[last]) for line in series if last in line.points]
-        if rows and rows[-1][0] == _EVERYONE:
-            parts += [element("h3", f"{title} after round {last}"), forest(f"{title} after round {last}", rows)]
+        if max((len(line.points) for line in series), default=0) > 1:
+            over = f"{title} over rounds"
+            parts += [element("h3", over), curves(over, series, rounds=max(summary.performance))]
+        known = [line for line in series if last in line.points]
+        if known:
+            after = f"{title} after round {last}"
+            parts += [element("h3", after), forest(after, known, number=last)]
     every = [(site.site, site.performance.get(last)) for site in summary.sites]
     figures = [*every, (_EVERYONE, summary.performance[last])]
     rows_of_text = [[site, *_cells(figure)] for site, figure in figures if figure is not None]
@@ -113,23 +119,21 @@ def _performance(summary: Summary) -> Element | None:
     return element(
         "section",
         element("h2", "How good the model is"),
-        element(
-            "p", "On test patients that no site trained on. Intervals (95 %) hold both chance and noise.", class_="soft"
-        ),
+        element("p", _ON_TEST_PATIENTS, class_="soft"),
         parts,
         table(f"After round {last}; a dash: the counts cannot say.", head, rows_of_text),
     )
 
 
 def _series(summary: Summary, name: str) -> list[Series]:
-    """Return the figure by round for each site that has one, and last for all together."""
-    listed = [(site.site, site.performance) for site in summary.sites]
+    """Return the figure by round, where it is known, for each site and last for all together."""
+    listed = [(site.site, site.performance, colour) for colour, site in enumerate(summary.sites)]
     series = []
-    for site, performance in [*listed, (_EVERYONE, summary.performance)]:
+    for site, performance, colour in [*listed, (_EVERYONE, summary.performance, None)]:
         found = {number: getattr(figures, name) for number, figures in performance.items()}
         points = {number: figure for number, figure in found.items() if figure is not None}
-        if points or site == _EVERYONE:
-            series.append(Series(site, points, is_total=site == _EVERYONE))
+        if points:
+            series.append(Series(site, points, colour))
     return series
 
 

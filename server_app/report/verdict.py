@@ -71,9 +71,9 @@ def _privacy(summary: Summary) -> tuple[bool, str]:
     spent = max(privacy.run for privacy in told)
     if math.isinf(spent):
         return False, "NO PRIVACY GUARANTEE: a site reports an unlimited epsilon."
-    asked, delta = summary.setting("privacy", "epsilon"), max(privacy.delta for privacy in told)
+    budget, delta = summary.setting("privacy", "epsilon"), max(privacy.delta for privacy in told)
     unit = " and ".join(sorted({privacy.unit for privacy in told}))
-    return True, f"Privacy: ON ({unit}-level): ε {spent:.2f} of {asked} spent for training, δ at most {delta:.2g}."
+    return True, f"Privacy: ON ({unit}-level): ε {spent:.2f} of {budget} spent for training, δ at most {delta:.2g}."
 
 
 def _reasons(summary: Summary) -> list[str]:
