@@ -73,7 +73,7 @@ def to_bytes(arrays: Arrays) -> bytes:
     """
     for name, array in arrays.items():
         _check_float32(name, array.dtype.name)
-    return safetensors.numpy.save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    return safetensors.numpy.save({name: np.array(arrays[name], order="C") for name in sorted(arrays)})
 
 
 def from_bytes(data: bytes) -> Arrays:
