@@ -32,7 +32,7 @@ th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line)
 thead th{color:var(--soft);font-weight:600;font-size:.85rem}
 tbody th{font-weight:600;min-width:8.5em;overflow-wrap:anywhere}
 h3{font-size:.98rem;margin:1.2em 0 0}
-td.figure{font-variant-numeric:tabular-nums;white-space:nowrap}
+td.figure{font-variant-numeric:tabular-nums}
 details{margin-top:12px}
 summary{cursor:pointer;color:var(--soft)}
 pre{overflow-x:auto;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere}

@@ -1,0 +1,122 @@
+"""Small hospitals for tests of the coordinator: a real ClientApp whose answers a test decides."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedfm import wire
+from fedfm.arrays import Arrays, layout
+from fedfm.config.compose import compose_study, study_from_json
+from fedfm.config.study import Study
+from fedfm.metrics.counts import columns
+from fedfm.records import write_arrays
+from server_app.report.events import Event, EventLog, read_events
+from server_app.simulate import InProcessGrid
+from server_app.strategy import FairFedAvg
+
+PARAMETERS: Arrays = {"head.weight": np.zeros((2, 3), np.float32), "head.bias": np.ones(2, np.float32)}
+SPENT = wire.PrivacySpent("patient", 1e-3, 2.0, 0.5, 0.5, 1.5, 2.5, 1.2)
+
+Reply = wire.Description | wire.TrainReply | wire.EvaluateReply
+
+
+def honest(reply: Reply) -> Reply:
+    return reply
+
+
+@dataclass
+class Hospital:
+    """What one site answers: an honest reply, changed by the test's functions."""
+
+    patients: int = 60
+    shift: float = 1.0
+    describe: Callable[[Any], Any] = honest
+    train: Callable[[Any], Any] = honest
+    evaluate: Callable[[Any], Any] = honest
+    asked: list[wire.Request] = field(default_factory=list)
+
+
+def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
+    app = ClientApp()
+
+    def answer(kind: str, write: Callable[[Any], RecordDict], message: Message, context: Context) -> Message:
+        site = Path(str(context.node_config["site-config"])).stem
+        hospital, request = hospitals[site], wire.request_from_records(message.content)
+        hospital.asked.append(request)
+        reply = getattr(hospital, kind)(_honest_reply(kind, site, hospital, request))
+        if isinstance(reply, Error):
+            return Message(reply, reply_to=message)
+        return Message(reply if isinstance(reply, RecordDict) else write(reply), reply_to=message)
+
+    @app.query("describe")
+    def describe(message: Message, context: Context) -> Message:
+        return answer("describe", wire.description_to_records, message, context)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return answer("train", wire.train_reply_to_records, message, context)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return answer("evaluate", wire.evaluate_reply_to_records, message, context)
+
+    return app
+
+
+def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Request) -> Reply:
+    study = study_from_json(request.study)
+    if kind == "describe":
+        return wire.Description(site, hospital.patients, request.layout, "cpu", ("sex",), SPENT)
+    if kind == "train":
+        update = {name: np.full_like(array, hospital.shift) for name, array in request.parameters.items()}
+        return wire.TrainReply(site, request.round, request.layout, update, hospital.patients, 0.5, SPENT)
+    width = columns(2, bins=study.evaluation.bins, is_last=request.round == study.rounds)
+    cells = np.full((2, width), 3.0)
+    sums = {"comprehensiveness": 4.0, "random_order": 1.0, "documents": 8.0}
+    return wire.EvaluateReply(site, request.round, cells, 0.5, sums, 0.1, 0.25, SPENT)
+
+
+def study_of(*overrides: str) -> Study:
+    return compose_study(["model=tiny", "start_minutes=0.005", "round_minutes=0.01", *overrides]).value
+
+
+@dataclass
+class Outcome:
+    """What a federation left behind."""
+
+    parameters: Arrays | None
+    happened: list[Event]
+    error: Exception | None
+    folder: Path
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.happened if type(event) is kind]
+
+
+def federate(hospitals: Mapping[str, Hospital], folder: Path, *overrides: str, grid: Any = None) -> Outcome:
+    """Run the strategy over these hospitals; the error that ended it, if any, is returned."""
+    study = study_of(*overrides)
+    log = EventLog(folder / "events.jsonl", lambda event: None)
+    grid = grid or InProcessGrid(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in hospitals})
+    strategy = FairFedAvg(study, run="run-1", folder=folder, log=log)
+    arrays, error = None, None
+    try:
+        result = strategy.start(grid, write_arrays(PARAMETERS))
+        arrays = {name: array.numpy() for name, array in result.arrays.items()}
+    except Exception as problem:
+        error = problem
+    path = folder / "events.jsonl"
+    return Outcome(arrays, read_events(path) if path.exists() else [], error, folder)
+
+
+def changed(**changes: Any) -> Callable[[Any], Any]:
+    """Return a function that changes these fields of a reply."""
+    return lambda reply: replace(reply, **changes)
+
+
+LAYOUT = layout(PARAMETERS)

@@ -1,0 +1,238 @@
+"""The coordinator's loop, over hospitals that are honest, broken, hostile or silent."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+
+from fedfm import arrays, wire
+from fedfm.errors import EngineError
+from server_app.report import events
+from server_app.simulate import InProcessGrid
+from tests.unit.server_app.federation import LAYOUT, PARAMETERS, Hospital, Outcome, changed, client_app, federate
+
+FOUR = ("a1", "b1", "c1", "d1")
+
+
+def four(**special: Hospital) -> dict[str, Hospital]:
+    return {name: special.get(name, Hospital()) for name in FOUR}
+
+
+def left_out(outcome: Outcome) -> list[tuple[str, int, str, str]]:
+    return [(event.site, event.round, event.phase, event.code) for event in outcome.of(events.SiteLeftOut)]
+
+
+def test_every_round_adds_the_weighted_mean_of_the_updates(tmp_path: Path) -> None:
+    hospitals = {"a1": Hospital(patients=100, shift=1.0), "b1": Hospital(patients=300, shift=2.0)}
+    outcome = federate(hospitals, tmp_path, "rounds=3")
+    assert outcome.error is None
+    assert outcome.parameters is not None
+    for name, start in PARAMETERS.items():
+        np.testing.assert_allclose(outcome.parameters[name], start + 3 * 1.75)
+    assert [event.weights for event in outcome.of(events.RoundCombined)] == [{"a1": 0.25, "b1": 0.75}] * 3
+    trained = [request for request in hospitals["a1"].asked if request.round == 2 and request.parameters]
+    np.testing.assert_allclose(trained[0].parameters["head.bias"], 1 + 1.75)  # round 2 starts from round 1's model
+
+
+def test_one_site_is_followed_as_it_is(tmp_path: Path) -> None:
+    outcome = federate({"a1": Hospital(shift=0.125)}, tmp_path, "rounds=1", "min_sites=1")
+    assert outcome.parameters is not None
+    np.testing.assert_array_equal(outcome.parameters["head.weight"], PARAMETERS["head.weight"] + np.float32(0.125))
+
+
+def test_equal_weights_are_flowers_own_fedavg(tmp_path: Path) -> None:
+    """The same replies through Flower's aggregate_train, which averages parameters instead of updates."""
+    chance = np.random.default_rng(3)
+    moves = {name: chance.normal(size=(2, 3)).astype(np.float32) for name in FOUR}
+
+    def moved(name: str) -> Hospital:
+        return Hospital(train=lambda reply: changed(update={**reply.update, "head.weight": moves[name]})(reply))
+
+    outcome = federate({name: moved(name) for name in FOUR}, tmp_path, "rounds=1", "weighting=uniform")
+    grid = InProcessGrid(client_app({}), {})
+    replies = []
+    for name in FOUR:
+        after = {"head.weight": PARAMETERS["head.weight"] + moves[name], "head.bias": PARAMETERS["head.bias"] + 1}
+        record = ArrayRecord({key: Array(np.asarray(array)) for key, array in after.items()})
+        asked = grid.create_message(RecordDict(), "train", 2, "1")
+        content = RecordDict({"arrays": record, "metrics": MetricRecord({"num-examples": 60})})
+        replies.append(Message(content, reply_to=asked))
+    theirs, _ = FedAvg().aggregate_train(1, replies)
+    assert theirs is not None
+    assert outcome.parameters is not None
+    for name, array in theirs.items():
+        np.testing.assert_allclose(outcome.parameters[name], array.numpy(), rtol=1e-6)
+
+
+def nan_update(reply: wire.TrainReply) -> Any:
+    broken = {name: array.copy() for name, array in reply.update.items()}
+    broken["head.bias"][1] = np.nan
+    return changed(update=broken)(reply)
+
+
+FAULTS = {
+    "not finite": (nan_update, "ROUND-E013"),
+    "another shape": (
+        lambda reply: changed(update={**reply.update, "head.bias": np.zeros(3, np.float32)})(reply),
+        "WIRE-E011",
+    ),
+    "another name": (lambda reply: changed(update={"head.weight": reply.update["head.weight"]})(reply), "WIRE-E010"),
+    "another layout": (changed(layout="0" * 64), "ROUND-E011"),
+    "another round": (changed(round=7), "ROUND-E010"),
+    "another site's name": (changed(site="a1"), "ROUND-E017"),
+    "an empty cohort": (changed(declared_patients=0), "ROUND-E012"),
+    "another release": (lambda _: RecordDict({"text": ConfigRecord({"wire_version": 99})}), "WIRE-E001"),
+    "an empty message": (lambda _: RecordDict(), "WIRE-E001"),
+    "a refusal": (lambda _: Error(1000, "SITE-E101 epsilon beyond the policy — fix: ask for less"), "SITE-E101"),
+    "offline": (lambda _: Error(5, "Node offline"), "FLOWER-E005"),
+    "a stranger's text": (lambda _: Error(2, "ValueError: Jane Doe, MRN 12345"), "FLOWER-E002"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_update_is_left_out_by_name_and_the_run_goes_on(fault: str, tmp_path: Path) -> None:
+    change, code = FAULTS[fault]
+    outcome = federate(four(c1=Hospital(shift=50.0, train=change)), tmp_path, "rounds=2")
+    assert outcome.error is None
+    assert left_out(outcome) == [("c1", 1, "training", code), ("c1", 2, "training", code)]
+    assert all(set(event.weights) == {"a1", "b1", "d1"} for event in outcome.of(events.RoundCombined))
+    assert outcome.parameters is not None
+    np.testing.assert_allclose(outcome.parameters["head.weight"], PARAMETERS["head.weight"] + 2)
+    assert "Jane Doe" not in (tmp_path / "events.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (changed(cells=np.full((2, 10), np.inf)), "ROUND-E015"),
+        (changed(cells=np.ones((2, 3))), "ROUND-E014"),
+        (changed(cells_sd=-1.0), "ROUND-E015"),
+        (changed(round=0), "ROUND-E010"),
+        (lambda _: RecordDict(), "WIRE-E001"),
+    ],
+)
+def test_bad_counts_are_left_out_by_name(change: Any, code: str, tmp_path: Path) -> None:
+    outcome = federate(four(b1=Hospital(evaluate=change)), tmp_path, "rounds=1")
+    assert left_out(outcome) == [("b1", 1, "evaluation", code)]
+    (together,) = outcome.of(events.ModelEvaluated)
+    assert together.sites == ("a1", "c1", "d1")
+    assert together.performance.patients.value == 3 * 60
+
+
+def test_too_few_good_updates_end_the_run_as_failed(tmp_path: Path) -> None:
+    broken = {name: Hospital(train=nan_update) for name in ("a1", "b1", "c1")}
+    outcome = federate(four(**broken), tmp_path, "rounds=2")
+    assert isinstance(outcome.error, EngineError)
+    assert outcome.error.code == "ROUND-E020"
+    assert not outcome.of(events.RoundCombined)
+
+
+def test_sites_that_refuse_at_the_start_are_not_asked_again(tmp_path: Path) -> None:
+    refusing = Hospital(describe=lambda _: Error(1000, "SITE-E140 model without pinned weights"))
+    other = Hospital(describe=changed(layout="other"))
+    stranger = Hospital(describe=changed(site="z9"))
+    outcome = federate(four(b1=refusing, c1=other, d1=stranger), tmp_path, "rounds=2", "min_sites=1")
+    assert set(left_out(outcome)) == {
+        ("b1", 0, "start", "SITE-E140"),
+        ("c1", 0, "start", "ROUND-E011"),
+        ("d1", 0, "start", "ROUND-E017"),
+    }
+    assert all(len(hospital.asked) == 1 for hospital in (refusing, other, stranger))
+    assert all(set(event.weights) == {"a1"} for event in outcome.of(events.RoundCombined))
+
+
+def test_a_site_that_never_comes_is_named(tmp_path: Path) -> None:
+    outcome = federate({"a1": Hospital(), "b1": Hospital()}, tmp_path, "rounds=1", "sites=[a1,b1,z9]")
+    assert outcome.error is None
+    assert left_out(outcome) == [("z9", 0, "start", "ROUND-E001")]
+
+
+def test_only_the_studys_sites_are_asked(tmp_path: Path) -> None:
+    hospitals = four()
+    federate(hospitals, tmp_path, "rounds=1", "sites=[a1,b1]")
+    assert not hospitals["c1"].asked
+    assert len(hospitals["a1"].asked) == 3  # description, training, evaluation
+
+
+class SilentGrid(InProcessGrid):
+    """One site takes requests and never answers, from a round on."""
+
+    def pull_messages(self, message_ids: Any) -> Any:
+        return super().pull_messages(
+            [
+                message_id
+                for message_id in message_ids
+                if self._names[self._sent[message_id].metadata.dst_node_id] != "b1"
+                or self._sent[message_id].metadata.message_type == "query.describe"
+            ]
+        )
+
+
+def test_a_site_that_falls_silent_is_named_and_the_round_ends(tmp_path: Path) -> None:
+    hospitals = four()
+    grid = SilentGrid(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in hospitals})
+    outcome = federate(hospitals, tmp_path, "rounds=1", grid=grid)
+    assert outcome.error is None
+    assert left_out(outcome) == [("b1", 1, "training", "ROUND-E002"), ("b1", 1, "evaluation", "ROUND-E002")]
+
+
+class LateGrid(InProcessGrid):
+    """One site connects after the start."""
+
+    polls = 0
+
+    def get_nodes(self) -> Any:
+        self.polls += 1
+        return [node for node in super().get_nodes() if node.name != "b1" or self.polls > 2]
+
+
+def test_a_late_site_joins_a_later_round(tmp_path: Path) -> None:
+    hospitals = four()
+    grid = LateGrid(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in hospitals})
+    outcome = federate(hospitals, tmp_path, "rounds=3", grid=grid)
+    assert [len(event.weights) for event in outcome.of(events.RoundCombined)] == [3, 4, 4]
+    assert [event.round for event in outcome.of(events.SiteJoined) if event.site == "b1"] == [2]
+
+
+def test_nobody_at_all_is_a_clear_failure(tmp_path: Path) -> None:
+    outcome = federate({}, tmp_path, "rounds=1")
+    assert isinstance(outcome.error, EngineError)
+    assert "too few sites at the start" in str(outcome.error)
+
+
+def test_evaluation_keeps_its_rhythm_and_always_ends_the_run(tmp_path: Path) -> None:
+    outcome = federate(four(), tmp_path, "rounds=5", "evaluation.every=2")
+    assert [event.round for event in outcome.of(events.ModelEvaluated)] == [2, 4, 5]
+    assert outcome.of(events.ModelEvaluated)[-1].performance.auroc is not None
+    explained = outcome.of(events.ModelExplained)[-1]
+    assert explained.documents == 32
+    assert explained.means["comprehensiveness"].value == pytest.approx(0.5)
+
+
+def test_the_checkpoint_is_the_global_model_of_its_round(tmp_path: Path) -> None:
+    outcome = federate(four(), tmp_path, "rounds=3")
+    described = json.loads((tmp_path / "checkpoint.json").read_text())
+    kept = arrays.from_bytes((tmp_path / described["file"]).read_bytes())
+    assert described["round"] == 3
+    assert described["layout"] == LAYOUT
+    assert outcome.parameters is not None
+    assert all(np.array_equal(kept[name], outcome.parameters[name]) for name in kept)
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+
+
+def test_half_of_the_sites_take_part_when_asked(tmp_path: Path) -> None:
+    outcome = federate(four(), tmp_path, "rounds=6", "selection=fraction")
+    chosen = [event.sites for event in outcome.of(events.RoundStarted)]
+    assert all(len(sites) == 2 for sites in chosen)
+    assert len(set(chosen)) > 1
+
+
+def test_the_lines_of_algorithm_1_stand_once_in_order() -> None:
+    root = Path(__file__).parents[3]
+    server = re.findall(r"# Algorithm 1, line (\d+)", (root / "server_app" / "strategy.py").read_text())
+    assert sorted(map(int, server)) == [3, 4, 5, 6, 12, 13, 15]
