@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedfm.arrays import layout
 from fedfm.config.compose import compose_study
 from fedfm.config.study import Study
-from fedfm.errors import EngineError, FedFMError
+from fedfm.errors import ConfigError, EngineError, FedFMError
 from fedfm.records import write_arrays
 from server_app import model_host
 from server_app.refusals import refusal_of
@@ -36,7 +36,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run one study; raises where it fails, so that Flower's run fails too."""
     with console.shown():
         try:
-            study = compose_study(shlex.split(str(context.run_config.get("overrides", "")))).value
+            study = compose_study(_overrides(context)).value
             folder = make_run_folder(_results(context), study=study.name, now=datetime.now(UTC))
         except FedFMError as problem:
             _LOGGER.critical("%s", problem)
@@ -93,6 +93,15 @@ def _release() -> str:
         return version("fedfm")
     except PackageNotFoundError:  # the coordinator runs what Flower unpacked, and nothing is installed
         return "not installed"
+
+
+def _overrides(context: Context) -> list[str]:
+    text = str(context.run_config.get("overrides", ""))
+    try:
+        return shlex.split(text)
+    except ValueError as problem:
+        where, fix = "--run-config overrides", "close every quotation mark"
+        raise ConfigError("STUDY-E075", "unreadable overrides", where=where, found=text[:200], fix=fix) from problem
 
 
 def _results(context: Context) -> Path:

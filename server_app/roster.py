@@ -70,7 +70,8 @@ class Roster:
         asked = [node.node_id for node in newcomers if self._is_wanted(node.name)]
         questions = [Message(self._question, dst_node_id=node_id, message_type="query.describe") for node_id in asked]
         if questions:
-            self._pending.update(zip(grid.push_messages(questions), asked, strict=True))
+            ids = grid.push_messages(questions)
+            self._pending.update({taken: node_id for taken, node_id in zip(ids, asked, strict=False) if taken})
         if self._pending:
             for reply in grid.pull_messages(list(self._pending)):
                 self._take(reply, round_number)

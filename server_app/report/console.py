@@ -51,7 +51,7 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911 - one sentence for 
             return f"  {event.site}: trained in {seconds}, {_spent(event.privacy)}"
         case events.RoundCombined():
             sites = len(event.weights)
-            return f"Round {event.round}: averaged {sites} sites in {event.seconds:.1f} s"
+            return f"Round {event.round}: averaged {sites} sites after {event.seconds:.1f} s"
         case events.SiteEvaluated():
             return f"  {event.site}: {_figures(event.performance)}"
         case events.ModelEvaluated():

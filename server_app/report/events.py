@@ -78,7 +78,7 @@ class SiteTrained:
 
 @dataclass(frozen=True)
 class RoundCombined:
-    """The updates are averaged into the next global model."""
+    """The updates are averaged into the next global model; seconds count from the request to the sites."""
 
     round: int
     weights: dict[str, float]
@@ -99,7 +99,7 @@ class SiteEvaluated:
 
 @dataclass(frozen=True)
 class ModelEvaluated:
-    """The counts of all sites together."""
+    """The counts of all sites together; seconds count from the request to the sites."""
 
     round: int
     sites: tuple[str, ...]
