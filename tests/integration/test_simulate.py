@@ -70,11 +70,10 @@ def test_the_model_learns_what_decides_the_outcome(tmp_path: Path) -> None:
     code, output = simulated(federation(tmp_path), tmp_path / "results", *PLAIN, *learn)
     assert code == 0, output
     together = [event for event in happened(tmp_path / "results") if isinstance(event, events.ModelEvaluated)]
-    accuracy, prevalence = together[-1].performance.accuracy, together[-1].performance.prevalence
-    assert accuracy is not None
-    assert prevalence is not None
-    assert 0.3 < prevalence.value < 0.7  # so that always answering the same is right 7 times of 10 at most
-    assert accuracy.low > 0.7
+    auroc = together[-1].performance.auroc
+    assert auroc is not None
+    assert auroc.low > 0.6  # clearly above chance
+    assert auroc.value > 0.9
 
 
 def test_a_policy_that_refuses_fails_the_run_with_the_sites_reason(tmp_path: Path) -> None:
