@@ -17,7 +17,7 @@ from scripts.engine import processes, sources
 from scripts.engine.federation import PROJECT, Federation, record_of, stage_app
 from scripts.engine.launching import running
 
-STATE = PROJECT / ".demo"
+STATE = Path(os.environ.get("FEDFM_DEMO", "") or PROJECT / ".demo").resolve()
 DESCRIPTION = """\
 Run a whole federation on this machine: hospitals fine-tune one model together through the real Flower
 engine, over gRPC and TLS with node keys. It ends with a verdict and a report, and stops all it started."""
@@ -39,7 +39,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     for wanted in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(wanted, _interrupted)
-    STATE.mkdir(exist_ok=True)
+    STATE.mkdir(parents=True, exist_ok=True)
     try:
         if arguments.stop:
             return _stop()
@@ -84,7 +84,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     results = Path(os.environ.get("FEDFM_RESULTS", "") or PROJECT / "results").resolve()
     files = sources.site_files(arguments.data, STATE / "data", sites=arguments.sites, source=arguments.source)
-    print(f"Starting a SuperLink and {len(files)} hospitals on this machine (logs: .demo/logs) ...", flush=True)
+    print(f"Starting a SuperLink and {len(files)} hospitals on this machine (logs: {STATE / 'logs'}) ...", flush=True)
     with running(files, STATE, results=results, port=arguments.port, keep=arguments.keep) as federation:
         print(f"[{time.monotonic() - began:.0f} s] gRPC fleet at {federation.fleet}, TLS, node keys; the run begins.")
         finished = run_and_follow(federation, stage_app(STATE), results=results, overrides=_overrides(arguments))

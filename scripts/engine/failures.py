@@ -68,10 +68,10 @@ CAUSES = (
         "run scripts/setup; if that does not help, remove .venv and run it again",
     ),
     Cause(
-        r"((?:SITE|CONFIG|DATA|MODEL|POLICY)-[EW]\d+[^\n]*)",
+        r"(?m)^.*?\b((?!ENGINE)[A-Z]{3,8}-E\d{3} [^\n]*)",
         "ENGINE-E113",
-        "a site cannot start",
-        "correct its site.yaml as the message says",
+        "a setting, a file or a site is not as it must be",
+        "correct what the message names",
     ),
 )
 

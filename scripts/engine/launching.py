@@ -100,13 +100,13 @@ def start_superlink(federation: Federation) -> processes.Process:
     )
 
 
-def start_supernode(federation: Federation, site: Site, *, key: Path | None = None) -> processes.Process:
-    """Start a site's SuperNode, with the site's own key unless another is given."""
+def start_supernode(federation: Federation, site: Site) -> processes.Process:
+    """Start a site's SuperNode."""
     return federation.start(
         f"supernode {site.id}",
         *(_program("flower-supernode"), "--grpc-rere", "--superlink", site.fleet),
         *("--root-certificates", str(federation.certificates.authority)),
-        *("--auth-supernode-private-key", str(key or site.key), "--host", HOST, "--port", str(site.port)),
+        *("--auth-supernode-private-key", str(site.key), "--host", HOST, "--port", str(site.port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(federation.state / "secrets" / site.id)),
         *("--node-config", f'trainer-socket="{site.socket}"'),
     )

@@ -24,6 +24,9 @@ from scripts.engine.failures import explain
 PATIENCE = 4.0
 """Seconds between asking a process to end and ending it."""
 
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Held only because Python warns of a Popen that is dropped while its process runs."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -68,6 +71,7 @@ def start(
             start_new_session=True,
             preexec_fn=None if outlives_us else end_with_parent(),  # noqa: PLW1509 - we start from one thread
         )
+    _STARTED.append(popen)
     process = Process(name, popen.pid, psutil.Process(popen.pid).create_time(), str(log))
     _write(record, [*read(record), process])
     return process
@@ -144,17 +148,19 @@ def _stop(record: Path) -> int:
             except psutil.NoSuchProcess:
                 continue  # it ended by itself meanwhile, which is what we want
         _, members = psutil.wait_procs(alive, timeout=patience)
+    _STARTED[:] = [popen for popen in _STARTED if popen.poll() is None]
     record.unlink(missing_ok=True)
     return count
 
 
-def end(process: Process) -> None:
-    """End one process on record with all it started."""
+def end(record: Path, process: Process) -> None:
+    """End one process with all it started, and take it off the record."""
     members = _session(process)
     for member in members:
         member.terminate()
     for member in psutil.wait_procs(members, timeout=PATIENCE)[1]:
         member.kill()
+    _write(record, [other for other in read(record) if other != process])
 
 
 @contextmanager

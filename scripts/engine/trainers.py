@@ -24,8 +24,9 @@ def main(logs: Path, pairs: Sequence[tuple[str, str]]) -> int:
     """Serve every site until SIGTERM or until one of them fails; return 1 if one did."""
     children: dict[int, str] = {}
     for number, (site_file, socket) in enumerate(pairs):
-        children[_fork(site_file, socket, logs / f"trainer-{number}.log")] = site_file
-        sys.stdout.write(f"trainer-{number} serves {site_file}\n")
+        pid = _fork(site_file, socket, logs / f"trainer-{number}.log")
+        children[pid] = site_file
+        sys.stdout.write(f"process {pid} is the trainer of {site_file}, log trainer-{number}.log\n")
     sys.stdout.flush()
 
     def stop(*_: int | FrameType | None) -> None:
