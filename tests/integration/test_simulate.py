@@ -73,7 +73,7 @@ def test_the_model_learns_what_decides_the_outcome(tmp_path: Path) -> None:
     auroc = together[-1].performance.auroc
     assert auroc is not None
     assert auroc.low > 0.6  # clearly above chance
-    assert auroc.value > 0.9
+    assert auroc.value > 0.8
 
 
 def test_a_policy_that_refuses_fails_the_run_with_the_sites_reason(tmp_path: Path) -> None:
