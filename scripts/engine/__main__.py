@@ -87,8 +87,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     print(f"Starting a SuperLink and {len(files)} hospitals on this machine (logs: {STATE / 'logs'}) ...", flush=True)
     with running(files, STATE, results=results, port=arguments.port, keep=arguments.keep) as federation:
         print(f"[{time.monotonic() - began:.0f} s] gRPC fleet at {federation.fleet}, TLS, node keys; the run begins.")
-        finished = run_and_follow(federation, stage_app(STATE), results=results, overrides=_overrides(arguments))
-        print()
+        overrides = _overrides(arguments, federation)
+        finished = run_and_follow(federation, stage_app(STATE), results=results, overrides=overrides)
+        judged = finished.verdict
+        print("\n" + "\n".join([judged.headline, judged.privacy, *judged.reasons]))
         if finished.first_training:
             print(f"{finished.first_training - began:.0f} s until the first training.")
         print(f"{time.monotonic() - began:.0f} s in all. Report: {finished.folder / 'report.html'}")
@@ -97,11 +99,13 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0 if finished.completed else 1
 
 
-def _overrides(arguments: argparse.Namespace) -> str:
-    rounds = [f"rounds={arguments.rounds}"] if arguments.rounds is not None else []
-    named = any(override.startswith("experiment=") for override in arguments.overrides)
-    experiment = [] if named else [f"experiment={arguments.data}"]
-    return shlex.join([*experiment, *rounds, *arguments.overrides])
+def _overrides(arguments: argparse.Namespace, federation: Federation) -> str:
+    """Return the study's changes; what the command line does not say is the data's own experiment and hospitals."""
+    names = ",".join(site.id for site in federation.sites)
+    usual = {"experiment": arguments.data, "sites": f"[{names}]", "rounds": arguments.rounds}
+    said = {override.partition("=")[0] for override in arguments.overrides}
+    added = [f"{key}={value}" for key, value in usual.items() if value is not None and key not in said]
+    return shlex.join([*added, *arguments.overrides])
 
 
 def _how_to_go_on(federation: Federation) -> str:

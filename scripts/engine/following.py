@@ -11,6 +11,8 @@ from scripts.engine.federation import Federation
 from scripts.engine.launching import control_of
 from server_app.report import console
 from server_app.report.events import Event, RoundStarted, read_events
+from server_app.report.summary import summarise
+from server_app.report.verdict import Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,13 @@ class Finished:
     Attributes:
         folder: Its results.
         completed: Whether it ended as it should.
+        verdict: What a reader must know first.
         first_training: Moment (``time.monotonic``) when the first round asked for training; 0 if none did.
     """
 
     folder: Path
     completed: bool
+    verdict: Verdict
     first_training: float
 
 
@@ -55,7 +59,9 @@ def run_and_follow(federation: Federation, app: Path, *, results: Path, override
         log = federation.logs / "serverapp.log"
         log.write_text(coordinator.log_of(run, environment=federation.environment))
         raise explain("the coordinator's app", log)
-    return Finished(max(new), status.completed, first_training)
+    judged = verdict(summarise(events))
+    completed = status.completed and judged.status == "completed"
+    return Finished(max(new), completed, judged, first_training)
 
 
 def _folders(results: Path) -> set[Path]:

@@ -22,12 +22,12 @@ from scripts.engine.processes import end_with_parent
 
 def main(logs: Path, pairs: Sequence[tuple[str, str]]) -> int:
     """Serve every site until SIGTERM or until one of them fails; return 1 if one did."""
-    children: dict[int, str] = {}
+    children: dict[int, Path] = {}
     for number, (site_file, socket) in enumerate(pairs):
-        pid = _fork(site_file, socket, logs / f"trainer-{number}.log")
-        children[pid] = site_file
-        sys.stdout.write(f"process {pid} is the trainer of {site_file}, log trainer-{number}.log\n")
-    sys.stdout.flush()
+        log = logs / f"trainer-{number}.log"
+        pid = _fork(site_file, socket, log)
+        children[pid] = log
+        _say(f"process {pid} is the trainer of {site_file}, log {log.name}")
 
     def stop(*_: int | FrameType | None) -> None:
         for pid in children:
@@ -37,12 +37,12 @@ def main(logs: Path, pairs: Sequence[tuple[str, str]]) -> int:
     failed = False
     while children:
         pid, status = os.wait()
-        site_file, code = children.pop(pid), os.waitstatus_to_exitcode(status)
-        sys.stdout.write(f"the trainer of {site_file} ended with {code}\n")
-        sys.stdout.flush()
+        log, code = children.pop(pid), os.waitstatus_to_exitcode(status)
+        _say(f"process {pid} ended with {code}")
         if code > 0 and not failed:  # a signal is somebody's will, a code is a failure
             failed = True
             stop()
+            _say(log.read_text(errors="replace"))
     return int(failed)
 
 
@@ -57,6 +57,11 @@ def _fork(site_file: str, socket: str, log: Path) -> int:
     sys.argv = ["client_app.trainer", site_file, "--socket", socket]
     typer.run(serve_one_site)  # leaves by SystemExit
     raise AssertionError("typer.run returned")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What ``docs/benchmarks.md`` claims, measured: one module for each benchmark, one line in ``registry.BENCHMARKS``."""
