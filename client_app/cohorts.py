@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from client_app.data.catalog import load_splits
+from client_app.state_cache import cached_states
 from client_app.training import Cohort
 from fedfm.arrays import Arrays
 from fedfm.config.site import Site
@@ -51,12 +53,11 @@ def prepare(site: Site, study: Study) -> Prepared:
     _enough_patients(site, splits.train)
     model = build_model(study.model, study.adapter, study.task, seed=study.seed, weights=site.weights)
     model.to(device_of(site))
-    by_record = study.privacy.unit == "record"
     return Prepared(
         model=model,
         splits=splits,
-        train=_cohort(model, splits.train, by_record=by_record),
-        test=_cohort(model, splits.test, by_record=by_record),
+        train=_cohort(site, study, model, splits.train),
+        test=_cohort(site, study, model, splits.test),
         start=trainable(model),
     )
 
@@ -98,11 +99,11 @@ def _at_most(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
     return tuple(kept)
 
 
-def _cohort(model: Classifier, examples: Sequence[Example], *, by_record: bool) -> Cohort:
+def _cohort(site: Site, study: Study, model: Classifier, examples: Sequence[Example]) -> Cohort:
     return Cohort(
-        states=model.encode(examples),
+        states=cached_states(Path(site.state), study, examples, model.encode),
         labels=torch.tensor([example.label for example in examples], dtype=torch.int64),
-        units=units_of(examples, by_record=by_record),
+        units=units_of(examples, by_record=study.privacy.unit == "record"),
         weights=torch.ones(len(examples)),
     )
 

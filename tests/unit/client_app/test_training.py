@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from client_app import private_step, training
 from client_app.noise import secure_uniform
 from client_app.private_step import Mechanism
-from client_app.training import Cohort, fine_tune_openly, fine_tune_by_unit, micro_batches
+from client_app.training import Cohort, fine_tune_by_unit, fine_tune_openly, micro_batches
 from fedfm.config.study import Training
 
 TINY_NOISE = 1e-12  # Opacus takes no zero; this is below float32's resolution
