@@ -86,6 +86,6 @@ def _keep(path: Path, states: Sequence[Tensor]) -> None:
 
 def _loaded(path: Path) -> list[Tensor]:
     arrays = safetensors.torch.load_file(path)
-    rows = list(arrays["rows"].split(arrays["lengths"].tolist()))
+    rows = list(torch.split(arrays["rows"], arrays["lengths"].tolist()))
     os.utime(path)  # the oldest unused file is the first to go
     return rows if int(arrays["dimensions"]) == 2 else [row.squeeze(0) for row in rows]
