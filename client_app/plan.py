@@ -99,7 +99,7 @@ def _enough_noise(site: Site, made: Plan) -> None:
         release: Release | None = getattr(made, name)
         if release is not None and 0 < release.noise_multiplier < least:
             raise PolicyError(
-                "SITE-E101",
+                "SITE-E105",
                 f"less noise than the site allows, in {name}",
                 where=f"policy of {site.id}",
                 found=f"noise multiplier {release.noise_multiplier:.3f}",

@@ -74,7 +74,7 @@ def _plan_noise(target: float, delta: float, sample_rate: float, steps: int, bef
         high *= 2
         if high > _LARGEST_NOISE:
             raise PolicyError(
-                "SITE-E104",
+                "SITE-E109",
                 "no noise keeps the study within its privacy budget",
                 where="privacy.epsilon",
                 found=f"{target:g} at delta {delta:.3g} for {steps} steps",

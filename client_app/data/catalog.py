@@ -110,6 +110,6 @@ def _patients(table: pd.DataFrame, data: Data) -> list[str]:
 
 def _report_dropped(dropped: int, total: int) -> None:
     if dropped == total:
-        raise DataError("SITE-E017", "no row has a note", where="site.yaml data")
+        raise DataError("SITE-E019", "no row has a note", where="site.yaml data")
     if dropped:
         log.warning("left out %d of %d rows: they have no note", dropped, total)

@@ -12,7 +12,7 @@ def label_indices(table: pd.DataFrame, data: Data, task: Task) -> list[int]:
     """Return the index into ``task.labels`` of each row.
 
     Raises:
-        ConfigError: ``label_map`` leads to a label that the study does not know (SITE-E015).
+        ConfigError: ``label_map`` leads to a label that the study does not know (SITE-E022).
         DataError: The column is absent (SITE-E014), some rows have an outcome that leads to no
             label (SITE-E015; counted, never shown), or only one class is there (SITE-E016).
     """
@@ -46,7 +46,7 @@ def _known(data: Data, task: Task) -> dict[str, int]:
     strangers = sorted({label for label in data.label_map.values() if label not in task.labels})
     if strangers:
         raise ConfigError(
-            "SITE-E015",
+            "SITE-E022",
             "label_map leads to a label that the study does not know",
             where="site.yaml data.label_map",
             found=", ".join(strangers),

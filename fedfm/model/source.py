@@ -145,7 +145,7 @@ def _check_hash(file: Path, *, pinned: str) -> None:
         ) from error
     if found != pinned:
         raise ModelError(
-            "MODEL-E141",
+            "MODEL-E146",
             "these are not the pinned weights",
             where=str(file),
             found=f"SHA-256 {found}",

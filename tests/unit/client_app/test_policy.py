@@ -64,7 +64,7 @@ def test_all_refusals_are_told_at_once() -> None:
 
 
 def test_a_tiny_noise_is_refused_even_within_epsilon() -> None:
-    with pytest.raises(PolicyError, match="less noise than the site allows"):
+    with pytest.raises(PolicyError, match="SITE-E105 less noise than the site allows"):
         plan(site(min_noise_multiplier=50.0), study())
 
 

@@ -62,7 +62,7 @@ def test_a_site_s_own_copy_is_tried_first(folder: Path) -> None:
 def test_a_wrong_copy_is_an_error_and_not_passed_over(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "model.safetensors").write_bytes(CONTENT + b"!")
-    with pytest.raises(ModelError, match="MODEL-E141"):
+    with pytest.raises(ModelError, match="MODEL-E146"):
         weights_folder(at(folder), copies={SHA: str(tmp_path / "copy")})
 
 
@@ -70,7 +70,7 @@ def test_one_changed_byte_is_refused_and_named(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(CONTENT.replace(b"r", b"R", 1))
     with pytest.raises(ModelError) as refused:
         weights_folder(at(folder), copies={})
-    assert refused.value.code == "MODEL-E141"
+    assert refused.value.code == "MODEL-E146"
     assert str(folder / "model.safetensors") in str(refused.value)
     assert SHA in str(refused.value)
 

@@ -63,5 +63,5 @@ def test_earlier_releases_count_against_the_same_target() -> None:
 
 
 def test_a_target_that_is_used_up_is_refused() -> None:
-    with pytest.raises(PolicyError, match="SITE-E104"):
+    with pytest.raises(PolicyError, match="SITE-E109"):
         plan_noise(0.5, 1e-4, sample_rate=1.0, steps=10, before=[Release(1.0, 1.0, 1)])

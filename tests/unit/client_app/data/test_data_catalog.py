@@ -150,7 +150,7 @@ def test_a_table_that_does_not_match_has_a_code(tmp_path: Path, changes: dict[st
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"label_map": {"0": "survived", "1": "dead"}}, "SITE-E015"),
+        ({"label_map": {"0": "survived", "1": "dead"}}, "SITE-E022"),
         ({"text": ""}, "SITE-E002"),
         ({"loader": "template"}, "SITE-E002"),
         ({"loader": "template", "template": "{sex}", "words": {"sex": "woman"}}, "SITE-E003"),
@@ -168,7 +168,7 @@ def test_a_study_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_note_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="SITE-E017"):
+    with pytest.raises(DataError, match="SITE-E019"):
         load_examples(site_of(tmp_path, "mrn,note,outcome\n1,,0\n2,?,1\n"), TASK)
 
 
