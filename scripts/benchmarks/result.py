@@ -69,10 +69,15 @@ def document(benchmark: Benchmark, result: Result) -> dict[str, Any]:
             name: {"limit": target.limit, "op": target.op, "met": target.is_met(result.figures[name])}
             for name, target in benchmark.targets.items()
         },
-        "machine": f"{platform.platform(terse=True)}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": _machine(),
         "seeds": list(result.seeds),
         "notes": list(result.notes),
     }
+
+
+def _machine() -> str:
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{system}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def keep(found: Mapping[str, Any], folder: Path) -> None:

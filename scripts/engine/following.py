@@ -53,7 +53,7 @@ def run_and_follow(federation: Federation, app: Path, *, results: Path, override
             if status.finished:
                 break
             processes.require_running(processes.read(federation.record))
-            time.sleep(0.2)
+            time.sleep(0.5)
     new = _folders(results) - before
     if not new:
         log = federation.logs / "serverapp.log"
