@@ -65,7 +65,7 @@ class Training:
 
     local_steps: int = setting(4, "optimiser steps per round", unit="steps", low=1, high=10_000)
     sample_rate: float = setting(1.0, "chance of each patient to be in a step; 1 is the full batch", above=0, high=1)
-    learning_rate: float = setting(1.0, "step length, relative to the clipping norm where one is set", above=0)
+    learning_rate: float = setting(5.0, "step length, relative to the clipping norm where one is set", above=0)
     momentum: float = setting(0.9, "momentum of local SGD, fresh in each round", low=0, high=0.999)
     weight_decay: float = setting(0.0, "pull to zero, applied after the noise", low=0)
     proximal: float = setting(0.0, "pull to the received parameters (FedProx), applied after the noise", low=0)
@@ -86,7 +86,7 @@ class Privacy:
     )
     unit: str = setting("patient", "whose presence is hidden", choices=("patient", "record"))
     max_grad_norm: float | None = setting(
-        0.5, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
+        0.1, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
     )
     max_examples_per_patient: int = setting(8, "further notes of a patient are left out", unit="notes", low=1)
 
