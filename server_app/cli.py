@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 
 from fedfm.errors import EngineError, FedFMError
 from server_app import config_command
 from server_app.demo_data import make_demo_data
 from server_app.report.page import write_report
+from server_app.settings_page import settings_page
 
 app = typer.Typer(
     help="The coordinator's side of fedfm: see the configuration, make demo data, simulate a federation, read reports.",
@@ -39,6 +41,21 @@ def config(
     """
     with _friendly():
         config_command.show(overrides or [], as_json)
+
+
+@app.command()
+def settings(
+    name: Annotated[str, typer.Argument(help="One setting, for example privacy.epsilon; all where left out.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page of docs/settings.md, as it is.")] = False,
+) -> None:
+    """Say what the settings of a study and a site mean: type, default, unit, allowed values."""
+    with _friendly():
+        if markdown:
+            sys.stdout.write(settings_page())
+        elif name:
+            config_command.explain(name)
+        else:
+            Console().print(Markdown(settings_page()))
 
 
 @app.command("make-demo-data")

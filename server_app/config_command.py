@@ -1,4 +1,4 @@
-"""What `fedfm-study config` prints: the resolved study, and where each value comes from."""
+"""What `fedfm-study config` prints: the resolved study, and where each value comes from. `explain`: one setting."""
 
 import json
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from fedfm.config.checks import bounds
 from fedfm.config.compose import Composed, compose_study
 from fedfm.config.problems import did_you_mean
 from fedfm.config.settings import REQUIRED, Setting, settings_of
+from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import ConfigError
 
@@ -38,18 +39,18 @@ def show(overrides: Sequence[str], as_json: bool, *, console: Console | None = N
 
 
 def explain(setting: str, *, console: Console | None = None) -> None:
-    """Print what one setting means, its unit, range and default.
+    """Print what one setting of a study or a site means, its unit, range and default.
 
     Args:
-        setting: For example ``privacy.epsilon``.
+        setting: For example ``privacy.epsilon`` or ``policy.max_epsilon``.
         console: Where to print; the terminal where None.
 
     Raises:
         ConfigError: There is no such setting.
     """
-    known = {entry.path: entry for entry in settings_of(Study)}
+    known = {entry.path: entry for schema in (Study, Site) for entry in settings_of(schema)}
     if setting not in known:
-        fix = did_you_mean(setting, known) or "fedfm-study config lists them all"
+        fix = did_you_mean(setting, known) or "fedfm-study settings lists them all"
         raise ConfigError("STUDY-E001", f"no setting {setting!r}", fix=fix)
     entry = known[setting]
     default = "none; it must be set" if entry.default == REQUIRED else _plain(entry.default)

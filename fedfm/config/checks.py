@@ -217,7 +217,7 @@ def _check_bounds(value: Any, path: str, rule: Any, problems: Problems) -> None:
 def bounds(low: float | None, high: float | None, above: float | None) -> str:
     """A range in words, for example ``above 0, at most 100``; empty where there is none."""
     parts = [
-        f"{word} {limit:g}"
+        f"{word} {limit:.10g}"
         for word, limit in (("above", above), ("at least", low), ("at most", high))
         if limit is not None
     ]
