@@ -101,7 +101,7 @@ def _at_most(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
 
 def _cohort(site: Site, study: Study, model: Classifier, examples: Sequence[Example]) -> Cohort:
     return Cohort(
-        states=cached_states(Path(site.state), study, examples, model.encode),
+        states=cached_states(Path(site.state) / "cache", study, examples, model.encode),
         labels=torch.tensor([example.label for example in examples], dtype=torch.int64),
         units=units_of(examples, by_record=study.privacy.unit == "record"),
         weights=torch.ones(len(examples)),

@@ -32,7 +32,7 @@ def cached_states(
     """Return ``encode(examples)``, from disk where the same model has met the same examples before.
 
     Args:
-        folder: The site's state folder.
+        folder: The cache in the site's state folder.
         study: Names the frozen part: weights, layers, cut of the notes.
         examples: In order; their contents are part of the key.
         encode: Runs the frozen part.
