@@ -38,7 +38,7 @@ def append(path: Path, entry: Mapping[str, Any], *, check: Check | None = None) 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         created = not path.exists()
-        with path.open("a+", encoding="utf-8") as file:
+        with path.open("a+", encoding="utf-8", errors="surrogateescape") as file:  # bad bytes break a seal, below
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             entries = _verified(file.read(), path)
@@ -63,13 +63,22 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Return all entries, oldest first; empty where the file does not exist.
 
     Raises:
-        DataError: A line does not follow from the one before.
+        DataError: A line does not follow from the one before, or the file cannot be read.
     """
-    if not path.exists():
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return _verified(file.read(), path)
+    except FileNotFoundError:
         return []
-    with path.open(encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        return _verified(file.read(), path)
+    except OSError as error:
+        raise DataError(
+            "SITE-E150",
+            "cannot read",
+            where=str(path),
+            found=error.strerror or type(error).__name__,
+            fix="give this user the right to read the file and its folder",
+        ) from error
 
 
 def _write_whole(file: TextIO, line: str) -> None:

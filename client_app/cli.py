@@ -1,22 +1,25 @@
 """``fedfm-site``: what a hospital's IT and data-protection officer call."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from client_app import audit_log, chain
 from client_app.data.tables import column, read_table
+from client_app.data.template import parse
 from client_app.ledger import SPLITS, Ledger
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
-from fedfm.errors import FedFMError
+from fedfm.errors import DataError, FedFMError
 
 app = typer.Typer(
     help="A hospital's side of fedfm: check the site file, see the privacy budget, verify the audit log.",
@@ -26,24 +29,31 @@ app = typer.Typer(
 SiteFile = Annotated[Path, typer.Argument(help="The hospital's site.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
+_SHOWN = 20  # entries of the audit log that a person gets to see
+
 
 @app.command()
 def check(site_file: SiteFile) -> None:
-    """Check the site file, the table it names and the ledger. Nothing is sent, nothing is spent."""
+    """Check the site file, the table it names, the ledger and the audit log. Nothing is sent, nothing is spent."""
     with _friendly():
         site = load_site(site_file)
         table = read_table(Path(site.data.path))
-        for setting in ("patient", "label", "text"):
-            name = getattr(site.data, setting)
-            if name:
-                column(table, name, setting=f"data.{setting}")
-        for attribute, group in site.data.groups.items():
-            column(table, group.column, setting=f"data.groups.{attribute}.column")
-        charges = len(_ledger(site).charges())
-        Console().print(
-            f"[green]OK[/]  {site.id}: table with {len(table.columns)} columns read, columns found, "
-            f"ledger whole ({charges} charges). Labels are checked when a study asks."
-        )
+        wrong = []
+        named = list(_columns_named(site))
+        for setting, name in named:
+            try:
+                column(table, name, setting=setting)
+            except DataError as problem:
+                wrong.append(problem)
+        if wrong:
+            _explain(*wrong)
+            raise typer.Exit(2)
+        charges, entries = len(_ledger(site).charges()), len(chain.read(_audit(site)))
+        _say(f"OK  {site.id}")
+        _say(f"  table      {len(table.columns)} columns, the {len(named)} that the site file names among them")
+        _say(f"  ledger     whole, {charges} charges")
+        _say(f"  audit log  whole, {entries} entries")
+        _say("Labels and values are checked when a study asks; only then is it known which it needs.")
 
 
 @app.command()
@@ -51,17 +61,28 @@ def budget(site_file: SiteFile, as_json: AsJson = False) -> None:
     """Show epsilon spent by one patient of each split, over all runs and studies, against the cap."""
     with _friendly():
         site = load_site(site_file)
-        ledger = _ledger(site)
+        cap, ledger = site.policy.max_epsilon, _ledger(site)
         delta = min(site.declared_patients**-1.1, site.policy.max_delta)
         spent = {split: ledger.epsilon(split, delta) for split in SPLITS}
+        unprotected = [split for split, value in spent.items() if math.isinf(value)]
         if as_json:
-            told = {"site": site.id, "delta": delta, "max_epsilon": site.policy.max_epsilon, "spent": spent}
-            sys.stdout.write(json.dumps(told) + "\n")
+            figures = {split: None if split in unprotected else value for split, value in spent.items()}
+            told = {"site": site.id, "delta": delta, "max_epsilon": cap, "spent": figures, "unprotected": unprotected}
+            _print_json(told)
             return
-        table = Table("patients of", "epsilon spent", "cap", "", title=f"{site.id} at delta {delta:.3g}")
+        table = Table("patients of", "epsilon spent", "cap", "", "left", title=f"{site.id} at delta {delta:.3g}")
         for split, value in spent.items():
-            table.add_row(split, f"{value:.3f}", f"{site.policy.max_epsilon:g}", _bar(value / site.policy.max_epsilon))
+            left = "nothing" if value >= cap else f"{cap - value:.3f}"
+            shown = "no protection" if split in unprotected else f"{value:.3f}"
+            table.add_row(split, shown, f"{cap:g}", bar(value / cap), left)
         Console().print(table)
+        if unprotected:
+            _say(
+                f"No protection: {' and '.join(unprotected)} patients were in a release without noise, which the policy"
+            )
+            _say(
+                "of this site allowed. No epsilon describes that; releases that need protection are refused from now on."
+            )
 
 
 @app.command()
@@ -69,31 +90,74 @@ def audit(site_file: SiteFile, as_json: AsJson = False) -> None:
     """Verify the seals of audit log and ledger, and show what entered and left the trainer."""
     with _friendly():
         site = load_site(site_file)
-        entries = chain.read(Path(site.state) / audit_log.FILE)
-        charges = chain.read(_ledger(site).path)
-        seals = {"audit": entries[-1]["seal"] if entries else None, "ledger": charges[-1]["seal"] if charges else None}
+        entries, charges = chain.read(_audit(site)), chain.read(_ledger(site).path)
+        seals = {name: _last_seal(each) for name, each in (("audit", entries), ("ledger", charges))}
         if as_json:
-            sys.stdout.write(json.dumps({"site": site.id, "seals": seals, "entries": entries}) + "\n")
+            _print_json({"site": site.id, "seals": seals, "entries": entries})
             return
-        table = Table(
-            "time", "", "what", "run", "round", "bytes", "sha256", title=f"{site.id}: last 20 of {len(entries)}"
-        )
-        for entry in entries[-20:]:
-            table.add_row(
-                *(str(entry[name]) for name in ("time", "direction", "kind", "run", "round", "bytes")),
-                str(entry["sha256"])[:12],
+        if entries:
+            Console().print(_as_table(site, entries))
+        for name, seal in seals.items():
+            _say(
+                f"{name:<7} {'whole, last seal ' + seal if seal else 'empty: nothing entered, left or was charged yet'}"
             )
-        Console().print(table)
-        Console().print(f"[green]seals hold[/]  audit {seals['audit']}  ledger {seals['ledger']}")
+        _say("Note the seals: whoever puts an older copy in place cannot bring them back.")
+
+
+def bar(share: float, width: int = 20) -> str:
+    """Return ``share`` as a bar of ``width`` letters; full from 1 on, and never empty for what is above 0."""
+    filled = width if share >= 1 else min(width - 1, max(math.ceil(share > 0), round(share * width)))
+    return "█" * filled + "░" * (width - filled)
+
+
+def _as_table(site: Site, entries: list[dict[str, Any]]) -> Table:
+    last = entries[-_SHOWN:]
+    table = Table(title=f"{site.id}: last {len(last)} of {len(entries)} entries")
+    for name in ("time", "direction", "kind", "run", "round", "bytes", "sha256"):
+        table.add_column(name, no_wrap=name in ("direction", "sha256"), overflow="fold")
+    for entry in last:
+        cells = [str(entry[name]) for name in ("time", "direction", "kind", "run", "round", "bytes")]
+        # as plain Text: the coordinator chose the name of the run, and may not style this screen
+        table.add_row(*map(Text, cells), str(entry["sha256"])[:12])
+    return table
+
+
+def _columns_named(site: Site) -> Iterator[tuple[str, str]]:
+    """Each setting that names a column of the table, and the column."""
+    data = site.data
+    for setting in ("patient", "label"):
+        yield f"data.{setting}", getattr(data, setting)
+    if data.loader == "text":
+        yield "data.text", data.text
+    if data.loader == "template":
+        yield from (
+            ("data.template", name) for name in sorted({name for c in parse(data.template) for name in c.columns})
+        )
+    if data.loader == "columns":
+        yield from ((f"data.columns.{wanted}", name) for wanted, name in data.columns.items())
+    yield from ((f"data.groups.{attribute}.column", group.column) for attribute, group in data.groups.items())
+    if data.split.column:
+        yield "data.split.column", data.split.column
 
 
 def _ledger(site: Site) -> Ledger:
     return Ledger(Path(site.state), site.cohort or site.id)
 
 
-def _bar(share: float, width: int = 20) -> str:
-    filled = min(width, round(share * width)) if share != float("inf") else width
-    return "█" * filled + "░" * (width - filled)
+def _audit(site: Site) -> Path:
+    return Path(site.state) / audit_log.FILE
+
+
+def _last_seal(entries: list[dict[str, Any]]) -> str | None:
+    return str(entries[-1]["seal"]) if entries else None
+
+
+def _say(text: str) -> None:
+    Console(highlight=False, markup=False, soft_wrap=True).print(text)
+
+
+def _print_json(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
 
 
 @contextmanager
@@ -101,5 +165,11 @@ def _friendly() -> Iterator[None]:
     try:
         yield
     except FedFMError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
+        _explain(error)
         raise typer.Exit(2) from None
+
+
+def _explain(*errors: FedFMError) -> None:
+    console = Console(stderr=True, style="red", highlight=False, markup=False, soft_wrap=True)
+    for error in errors:
+        console.print(str(error).replace(" — ", "\n  "))
