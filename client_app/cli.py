@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -80,9 +81,7 @@ def budget(site_file: SiteFile, as_json: AsJson = False) -> None:
             _say(
                 f"No protection: {' and '.join(unprotected)} patients were in a release without noise, which the policy"
             )
-            _say(
-                "of this site allowed. No epsilon describes that; releases that need protection are refused from now on."
-            )
+            _say("of this site allowed. No epsilon describes that; whatever needs protection is refused from now on.")
 
 
 @app.command()
@@ -112,13 +111,14 @@ def bar(share: float, width: int = 20) -> str:
 
 def _as_table(site: Site, entries: list[dict[str, Any]]) -> Table:
     last = entries[-_SHOWN:]
-    table = Table(title=f"{site.id}: last {len(last)} of {len(entries)} entries")
-    for name in ("time", "direction", "kind", "run", "round", "bytes", "sha256"):
-        table.add_column(name, no_wrap=name in ("direction", "sha256"), overflow="fold")
+    table = Table(title=f"{site.id}: last {len(last)} of {len(entries)} entries", box=SIMPLE_HEAD)
+    for name in ("time (UTC)", "direction", "kind", "run", "round", "bytes", "sha256"):
+        table.add_column(name, no_wrap=name != "run", overflow="fold")
     for entry in last:
-        cells = [str(entry[name]) for name in ("time", "direction", "kind", "run", "round", "bytes")]
+        time = str(entry["time"])[:19].replace("T", " ")
+        cells = [str(entry[name]) for name in ("direction", "kind", "run", "round", "bytes")]
         # as plain Text: the coordinator chose the name of the run, and may not style this screen
-        table.add_row(*map(Text, cells), str(entry["sha256"])[:12])
+        table.add_row(time, *map(Text, cells), str(entry["sha256"])[:12])
     return table
 
 
