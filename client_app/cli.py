@@ -111,14 +111,15 @@ def bar(share: float, width: int = 20) -> str:
 
 def _as_table(site: Site, entries: list[dict[str, Any]]) -> Table:
     last = entries[-_SHOWN:]
-    table = Table(title=f"{site.id}: last {len(last)} of {len(entries)} entries", box=SIMPLE_HEAD)
-    for name in ("time (UTC)", "direction", "kind", "run", "round", "bytes", "sha256"):
+    title = f"{site.id}: last {len(last)} of {len(entries)} entries"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("time (UTC)", "way", "kind", "run", "round", "bytes", "sha256"):
         table.add_column(name, no_wrap=name != "run", overflow="fold")
     for entry in last:
         time = str(entry["time"])[:19].replace("T", " ")
         cells = [str(entry[name]) for name in ("direction", "kind", "run", "round", "bytes")]
         # as plain Text: the coordinator chose the name of the run, and may not style this screen
-        table.add_row(time, *map(Text, cells), str(entry["sha256"])[:12])
+        table.add_row(time, *map(Text, cells), str(entry["sha256"])[:8])
     return table
 
 

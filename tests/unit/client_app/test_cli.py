@@ -241,7 +241,7 @@ def test_an_audit_shows_what_went_in_and_out_and_the_seals(site_file: Path) -> N
     assert "last 20 of 24 entries" in result.stdout
     assert result.stdout.count("entered") == 10 + result.stdout.count("entered or")
     assert "[red]run[/red]" in result.stdout
-    assert told["entries"][-1]["sha256"][:12] in result.stdout
+    assert told["entries"][-1]["sha256"][:8] in result.stdout
     assert all(seal in result.stdout for seal in told["seals"].values())
 
 
