@@ -9,6 +9,8 @@ from fedfm.config.study import Study
 from fedfm.errors import PolicyError
 from fedfm.privacy import Release, epsilon, plan_noise
 
+_LAST_IS_WORTH = 9  # a third of the noise on the way; the report's figures come from it
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -18,7 +20,9 @@ class Plan:
         delta: Chance of failure.
         training: One round of training.
         reweighting: The count of groups and labels before round 1, or None.
-        evaluation: One evaluation on test patients.
+        evaluation: One evaluation on test patients on the way.
+        last_evaluation: The one after the last round, which is to be precise. Several releases' worth,
+            taken at once: the mean of ``steps`` releases has the noise divided by their square root.
         explanation: One explanation on audit patients, or None.
         planned: Epsilon of a training patient after the last round; inf without a mechanism.
     """
@@ -27,6 +31,7 @@ class Plan:
     training: Release
     reweighting: Release | None
     evaluation: Release
+    last_evaluation: Release
     explanation: Release | None
     planned: float
 
@@ -47,6 +52,7 @@ def plan(site: Site, study: Study) -> Plan:
             training=Release(0.0, rate, steps),
             reweighting=open_release if counts else None,
             evaluation=open_release,
+            last_evaluation=open_release,
             explanation=open_release if explains else None,
             planned=math.inf,
         )
@@ -58,6 +64,7 @@ def plan(site: Site, study: Study) -> Plan:
         training=Release(noise, rate, steps),
         reweighting=counts,
         evaluation=Release(_evaluation_noise(study, at), 1.0, 1),
+        last_evaluation=Release(_evaluation_noise(study, at), 1.0, _LAST_IS_WORTH),
         explanation=Release(_single(study.privacy.audit_epsilon, at, len(explanation_rounds(study))), 1.0, 1)
         if explains
         else None,
@@ -86,7 +93,7 @@ def _reweighting(study: Study) -> Release | None:
 def _evaluation_noise(study: Study, at: float) -> float:
     if study.evaluation.release == "exact":
         return 0.0
-    return _single(study.privacy.evaluation_epsilon, at, len(evaluation_rounds(study)))
+    return _single(study.privacy.evaluation_epsilon, at, len(evaluation_rounds(study)) - 1 + _LAST_IS_WORTH)
 
 
 def _single(target: float, at: float, releases: int) -> float:
@@ -95,7 +102,7 @@ def _single(target: float, at: float, releases: int) -> float:
 
 def _enough_noise(site: Site, made: Plan) -> None:
     least = site.policy.min_noise_multiplier
-    for name in ("training", "reweighting", "evaluation", "explanation"):
+    for name in ("training", "reweighting", "evaluation", "last_evaluation", "explanation"):
         release: Release | None = getattr(made, name)
         if release is not None and 0 < release.noise_multiplier < least:
             raise PolicyError(

@@ -218,17 +218,19 @@ def _check_reasons(asked: Round) -> None:
 
 def _count(asked: Round) -> tuple[NDArray[np.float64], float]:
     study, splits, model = asked.study, asked.prepared.splits, asked.prepared.model
-    release = asked.plan.evaluation
+    is_last = asked.request.round == study.rounds
+    release = asked.plan.last_evaluation if is_last else asked.plan.evaluation
     asked.charge("test", "evaluation", release)
     labels = study.task.labels
     exact = patient_cells(
         _probabilities(model, asked.prepared.test, asked.site.micro_batch, classes=len(labels)),
         asked.prepared.test.labels.numpy(),
         _unit_names(splits.test, by_record=study.privacy.unit == "record"),
-        bins=columns(len(labels), bins=study.evaluation.bins, is_last=asked.request.round == study.rounds),
+        bins=columns(len(labels), bins=study.evaluation.bins, is_last=is_last),
         positive=labels.index(study.task.positive) if study.task.positive else len(labels) - 1,
     )
-    return exact + _noise(exact.shape, release.noise_multiplier), release.noise_multiplier
+    sd = release.noise_multiplier / math.sqrt(release.steps)
+    return exact + _noise(exact.shape, sd), sd
 
 
 def _explain(asked: Round) -> tuple[dict[str, float], float]:
