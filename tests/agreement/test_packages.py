@@ -23,7 +23,17 @@ print(json.dumps([compose.__file__, study.value.rounds, study.origins["model.sha
 
 def tracked(*patterns: str) -> set[str]:
     """Files that git tracks or would track, and that are there."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        *patterns,
+    ]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return {name for name in listed if (ROOT / name).is_file()}
 
