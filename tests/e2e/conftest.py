@@ -22,6 +22,7 @@ def write_hospitals(folder: Path, *, sites: int = 2) -> list[Path]:
     for file in files:
         content = OmegaConf.load(file)
         OmegaConf.update(content, "policy.allow_random_weights", value=True, force_add=True)
+        OmegaConf.update(content, "policy.allow_no_privacy", value=True, force_add=True)
         OmegaConf.update(content, "policy.max_epsilon", 50.0)
         OmegaConf.save(content, file)
     return files

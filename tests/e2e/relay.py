@@ -30,16 +30,17 @@ class Relay:
         return f"{host}:{port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for each in (self._listener, *self._open):
-            with suppress(OSError):  # where the other side closed it first
-                each.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits on it
-            each.close()
+        _close(self._listener)
+        self._accepting.join(timeout=5)
+        for each in self._open:
+            _close(each)
 
     def _accept(self) -> None:
         while True:
@@ -48,12 +49,22 @@ class Relay:
             except OSError:
                 return  # closed
             host, _, port = self.target.rpartition(":")
-            server = socket.create_connection((host, int(port)))
+            try:
+                server = socket.create_connection((host, int(port)))
+            except OSError:  # the coordinator is not up yet, or no more
+                client.close()
+                continue
             self._open += [client, server]
             self.to_server.append(bytearray())
             self.to_client.append(bytearray())
             for source, sink, kept in ((client, server, self.to_server[-1]), (server, client, self.to_client[-1])):
                 threading.Thread(target=_pass_on, args=(source, sink, kept), daemon=True).start()
+
+
+def _close(each: socket.socket) -> None:
+    with suppress(OSError):  # where the other side closed it first
+        each.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits on it
+    each.close()
 
 
 def _pass_on(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:

@@ -1,5 +1,6 @@
 """What travels between a hospital and the coordinator on the real engine, and who may join."""
 
+import shutil
 import socket
 import ssl
 import threading
@@ -10,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from fedfm.arrays import from_bytes, norm, update_of
 from fedfm.config.compose import compose_study
 from fedfm.errors import EngineError
 from scripts.engine import coordinator, processes
@@ -23,6 +26,7 @@ from scripts.engine.following import Finished, run_and_follow
 from scripts.engine.launching import control_of, start_supernode, start_trainer
 from server_app import model_host
 from server_app.report.events import RunEnded, SiteTrained, read_events
+from server_app.simulate import simulate
 from tests.e2e.conftest import TINY
 from tests.e2e.relay import Relay
 
@@ -149,6 +153,7 @@ def test_a_wrong_override_is_explained_by_the_coordinators_app(federation: Feder
 def test_a_trainer_killed_between_rounds_has_not_forgotten_what_was_spent(federation: Federation) -> None:
     site = federation.sites[1]
     results: list[Finished] = []
+    (federation.state / "results").mkdir(exist_ok=True)
     before = set((federation.state / "results").iterdir())
     running = threading.Thread(target=lambda: results.append(run(federation, f"{TINY} rounds=3 privacy.epsilon=2")))
     running.start()
@@ -185,3 +190,23 @@ def until(done: Callable[[], object], *, seconds: float = 120) -> None:
     while not done():
         assert time.monotonic() < end, "it takes too long"
         time.sleep(0.1)
+
+
+def test_a_simulation_gives_what_the_engine_gives_without_noise(federation: Federation, tmp_path: Path) -> None:
+    # the last test of this federation: a run without privacy closes its ledgers for private ones
+    overrides = f"{TINY} rounds=2 privacy=none evaluation.every=2"
+    on_engine = run(federation, overrides)
+    sites = {}
+    for site in federation.sites:
+        folder = tmp_path / site.id
+        shutil.copytree(site.file.parent, folder, ignore=shutil.ignore_patterns("state"))
+        sites[site.id] = folder / "site.yaml"
+    simulate(sites, overrides=overrides.split(), results=tmp_path / "results")
+    (simulated,) = (tmp_path / "results").glob("2*/checkpoint-0002.safetensors")
+    expected = from_bytes((on_engine.folder / "checkpoint-0002.safetensors").read_bytes())
+    found = from_bytes(simulated.read_bytes())
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert np.abs(found[name] - array).max() < 1e-6, name
+    start = model_host.build(compose_study(overrides.split()).value)[1]
+    assert norm(update_of(start, found)) > 0.1  # something was learned, so the comparison can fail
