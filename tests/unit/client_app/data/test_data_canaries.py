@@ -53,7 +53,7 @@ CASES: dict[str, tuple[str, Case]] = {
     "no map": ("E015", lambda at, data: (replace(data, label_map={}), TEXT_TASK)),
     "one class": ("E016", lambda at, data: _frame(at, GOOD.assign(outcome=f"{CANARY} 1"), data)),
     "no patient": ("E017", lambda at, data: _frame(at, GOOD.assign(mrn=["", *GOOD.mrn[1:]]), data)),
-    "no note": ("E017", lambda at, data: _frame(at, GOOD.assign(note=""), data)),
+    "no note": ("E019", lambda at, data: _frame(at, GOOD.assign(note=""), data)),
     "bad split": ("E018", lambda at, data: (replace(data, split=Split(column="sex")), TEXT_TASK)),
     "torn": (
         "E018",
