@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 
+from client_app.trainer.service import serve
+from client_app.trainer.warm import Trainer
 from fedfm.arrays import layout
-from fedfm.config.compose import compose_study, study_to_json
+from fedfm.config.compose import compose_study, load_site, study_to_json
 from fedfm.wire import Request
 
 CANARY = "ZZPATIENT"
@@ -94,6 +97,21 @@ def start_trainer(tmp_path: Path) -> Iterator[Callable[[Path], TrainerProcess]]:
         trainer.process.terminate()
         assert trainer.process.wait(timeout=20) in (0, -9)
         trainer.process.stdout.close()  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def serve_here(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Serve trainers from this process, over the same gRPC and the same kind of socket; return the socket."""
+    servers: list[grpc.Server] = []
+
+    def start(site_file: Path) -> Path:
+        socket = tmp_path / f"h{len(servers)}.sock"
+        servers.append(serve(Trainer(load_site(site_file)), socket))
+        return socket
+
+    yield start
+    for server in servers:
+        server.stop(grace=None).wait()
 
 
 def request(round_: int, parameters: dict, *overrides: str, run: str = "run-1") -> Request:  # type: ignore[type-arg]

@@ -28,6 +28,7 @@ from fedfm.parameters import trainable
 from tests.integration.conftest import CANARY, TINY, TrainerProcess, request, write_hospital
 
 Start = Callable[[Path], TrainerProcess]
+Serve = Callable[[Path], Path]
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +84,8 @@ def test_a_killed_round_stays_charged(tmp_path: Path, start_trainer: Start, star
     assert charged > 2.5
 
 
-def test_evaluation_counts_and_explains_with_noise(
-    tmp_path: Path, start_trainer: Start, start_parameters: Arrays
-) -> None:
-    trainer = SocketTrainer(str(start_trainer(write_hospital(tmp_path / "a")).socket))
+def test_evaluation_counts_and_explains_with_noise(tmp_path: Path, serve_here: Serve, start_parameters: Arrays) -> None:
+    trainer = SocketTrainer(str(serve_here(write_hospital(tmp_path / "a"))))
     early = trainer.evaluate(request(1, start_parameters))
     assert early.cells.shape == (2, 2)
     assert early.cells_sd > 0.5
@@ -99,16 +98,12 @@ def test_evaluation_counts_and_explains_with_noise(
     assert 0.0 < last.privacy.audit <= 3.0
 
 
-def test_exact_evaluation_needs_the_sites_consent(
-    tmp_path: Path, start_trainer: Start, start_parameters: Arrays
-) -> None:
-    refusing = SocketTrainer(str(start_trainer(write_hospital(tmp_path / "a")).socket))
+def test_exact_evaluation_needs_the_sites_consent(tmp_path: Path, serve_here: Serve, start_parameters: Arrays) -> None:
+    refusing = SocketTrainer(str(serve_here(write_hospital(tmp_path / "a"))))
     with pytest.raises(FedFMError, match="SITE-E103"):
         refusing.evaluate(request(1, start_parameters, "evaluation=exact"))
     open_site = write_hospital(tmp_path / "b", policy="allow_exact_evaluation: true")
-    reply = SocketTrainer(str(start_trainer(open_site).socket)).evaluate(
-        request(3, start_parameters, "evaluation=exact")
-    )
+    reply = SocketTrainer(str(serve_here(open_site))).evaluate(request(3, start_parameters, "evaluation=exact"))
     assert reply.cells_sd == 0.0
     assert reply.cells.sum() == round(reply.cells.sum())
     assert reply.privacy.test == float("inf")
@@ -130,16 +125,16 @@ def _with(start: Arrays, *, parameters: bytes) -> pb.Request:
 
 
 def test_hostile_requests_are_refused_and_spend_nothing(
-    tmp_path: Path, start_trainer: Start, start_parameters: Arrays
+    tmp_path: Path, serve_here: Serve, start_parameters: Arrays
 ) -> None:
     site_file = write_hospital(tmp_path / "a")
-    running = start_trainer(site_file)
+    socket = serve_here(site_file)
     hostile = [make(start_parameters) for make in HOSTILE.values()]
     for change in ({"extra": np.zeros(2, np.float32)}, {"head.weight": np.zeros((9, 9), np.float32)}):
         hostile.append(request_to_proto(request(1, {**start_parameters, **change})))
     poisoned = {name: np.full_like(array, np.nan) for name, array in start_parameters.items()}
     hostile.append(request_to_proto(request(1, poisoned)))
-    with grpc.insecure_channel(f"unix:{running.socket}") as channel:
+    with grpc.insecure_channel(f"unix:{socket}") as channel:
         for message in hostile:
             answer = TrainerStub(channel).Train(message)
             assert answer.WhichOneof("answer") == "refusal", message.round
@@ -148,7 +143,7 @@ def test_hostile_requests_are_refused_and_spend_nothing(
     assert not (tmp_path / "a" / "state" / "ledger-hospital-a.jsonl").exists()
 
 
-def test_no_canary_leaves_on_any_path(tmp_path: Path, start_trainer: Start, start_parameters: Arrays) -> None:
+def test_no_canary_leaves_on_any_path(tmp_path: Path, serve_here: Serve, start_parameters: Arrays) -> None:
     broken = {
         "good": lambda text: text,
         "labels": lambda text: text.replace(",recovered,", f",{CANARY}-label,"),
@@ -161,9 +156,9 @@ def test_no_canary_leaves_on_any_path(tmp_path: Path, start_trainer: Start, star
         site_file = write_hospital(tmp_path / name)
         table = site_file.parent / "cohort.csv"
         table.write_text(spoil(table.read_text()))
-        running = start_trainer(site_file)
+        socket = serve_here(site_file)
         sent = b""
-        with grpc.insecure_channel(f"unix:{running.socket}") as channel:
+        with grpc.insecure_channel(f"unix:{socket}") as channel:
             stub = TrainerStub(channel)
             for call in (stub.Describe, stub.Train, stub.Evaluate):
                 answer = call(request_to_proto(request(3, start_parameters)))
@@ -221,8 +216,8 @@ def test_node_config_must_say_where_the_trainer_is() -> None:
             connect(config)
 
 
-def test_audit_log_holds_what_entered_and_left(tmp_path: Path, start_trainer: Start, start_parameters: Arrays) -> None:
-    trainer = SocketTrainer(str(start_trainer(write_hospital(tmp_path / "a")).socket))
+def test_audit_log_holds_what_entered_and_left(tmp_path: Path, serve_here: Serve, start_parameters: Arrays) -> None:
+    trainer = SocketTrainer(str(serve_here(write_hospital(tmp_path / "a"))))
     trainer.train(request(1, start_parameters))
     lines = [json.loads(line) for line in (tmp_path / "a" / "state" / "audit.jsonl").read_text().splitlines()]
     assert [(line["direction"], line["kind"]) for line in lines] == [("entered", "Train"), ("left", "TrainAnswer")]
