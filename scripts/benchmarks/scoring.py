@@ -1,0 +1,100 @@
+"""A study run in one process, and how well its final model tells the test patients of each site."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from client_app.data.catalog import load_splits
+from client_app.state_cache import cached_states
+from fedfm.config.compose import load_site, study_from_json
+from fedfm.config.site import Site
+from fedfm.config.study import Study
+from fedfm.examples import Example
+from fedfm.model.build import load_adapter
+from server_app.simulate import simulate
+
+_T = 2.776  # 97.5 % point of Student's t with 4 degrees of freedom
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of one site's test examples; public data only.
+
+    Attributes:
+        labels: int[N], 1 for the positive class.
+        scores: float64[N], probability of the positive class.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+def federate(sites: Mapping[str, Path], *, overrides: Sequence[str], results: Path) -> dict[str, Scores]:
+    """Run a two-class study with the real apps, and score each site's test examples by the adapter it leaves.
+
+    Scores are taken from the adapter and not from the run's counts, which know them to a tenth.
+
+    Args:
+        sites: Site name to the path of its site file; its ledger is charged.
+        overrides: Of ``conf/study.yaml``.
+        results: Where the run is written.
+
+    Raises:
+        FedFMError: The study could not be composed, or the run failed.
+    """
+    simulate(sites, overrides=overrides, results=results)
+    run = (results / "latest").resolve()
+    return {name: _scored(run, path) for name, path in sites.items()}
+
+
+def _scored(run: Path, site_file: Path) -> Scores:
+    study = study_from_json((run / "config.resolved.json").read_text(encoding="utf-8"))
+    site, model = load_site(site_file), load_adapter(run / "adapter")
+    examples = load_splits(site, study.task).test
+    states = kept_states(site, study, examples, model.encode)
+    positive = study.task.labels.index(study.task.positive)
+    with torch.no_grad():
+        scores = model(states).double().softmax(dim=1)[:, positive].numpy()
+    return Scores(np.array([example.label == positive for example in examples], dtype=np.int64), scores)
+
+
+def kept_states(
+    site: Site, study: Study, examples: Sequence[Example], encode: Callable[[Sequence[Example]], list[Tensor]]
+) -> list[Tensor]:
+    """Return ``encode(examples)``, kept where the site's own trainer keeps and finds it."""
+    return cached_states(Path(site.state) / "cache", study, examples, encode)
+
+
+def accuracy(found: Scores) -> float:
+    """Return the share of examples on the right side of one half."""
+    return float(((found.scores >= 0.5) == found.labels).mean())
+
+
+def auroc(found: Iterable[Scores]) -> float:
+    """Return the chance that a positive scores above a negative, over the examples of all sites together."""
+    every = list(found)
+    labels = np.concatenate([each.labels for each in every])
+    return float(roc_auc_score(labels, np.concatenate([each.scores for each in every])))
+
+
+def half_width(five: Sequence[float]) -> float:
+    """Return half the 95 % interval of the mean of five values (Student's t).
+
+    Raises:
+        ValueError: There are not five.
+    """
+    if len(five) != 5:
+        raise ValueError(f"{len(five)} values")
+    return _T * stdev(five) / 5**0.5
+
+
+def stated(name: str, five: Sequence[float]) -> str:
+    """Return ``name 0.812 ± 0.004``: the mean of five values and half its 95 % interval."""
+    return f"{name} {mean(five):.3f} ± {half_width(five):.3f}"
