@@ -140,8 +140,8 @@ def _intervals(openly: Sequence[Run], private: Sequence[Run], reference: Sequenc
 _NOTES = (
     (
         "`conformance` is FLamby's protocol, where each hospital standardises by its own statistics (published: "
-        f"{flamby.PUBLISHED}); a reference in plain numpy at FLamby's seeds, 42 to 46. It hangs on the first weights: over "
-        "100 seeds it is 0.699 with a standard deviation of 0.035."
+        f"{flamby.PUBLISHED}); a reference in plain numpy at FLamby's seeds, 42 to 46. It hangs on the first weights: "
+        "over 100 seeds it is 0.699 with a standard deviation of 0.035."
     ),
     (
         "`pooled reference` is one logistic regression on the patients of all hospitals together. `sentences` is a "
