@@ -17,10 +17,11 @@ from server_app.rounds import POLL_SECONDS
 
 @dataclass(frozen=True)
 class Member:
-    """A welcomed site and the Flower node that speaks for it."""
+    """A welcomed site, the Flower node that speaks for it, and the cohort that it counts with."""
 
     site: str
     node_id: int
+    declared_patients: int
 
 
 class Roster:
@@ -98,7 +99,7 @@ class Roster:
         except FedFMError as problem:
             self._refuse(node_id, round_number, *refusal_of(problem))
             return
-        self.members[description.site] = Member(description.site, node_id)
+        self.members[description.site] = Member(description.site, node_id, description.declared_patients)
         self._events.emit(
             SiteJoined(
                 site=description.site,

@@ -9,17 +9,17 @@ from fedfm.arrays import Arrays, check_layout, layout
 from fedfm.errors import IncompatibleUpdate
 
 
-def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, declared_patients: int) -> None:
+def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tuple[int, int]) -> None:
     """Let through only an update that may be averaged.
 
     Args:
         update: float32 parameters after minus before, as a site sent them.
         like: Global parameters; their names and shapes are the reference.
         fingerprint: The layout that the site says it trained.
-        declared_patients: The site's cohort size.
+        cohorts: Patients that the site declared when it joined, and in this answer.
 
     Raises:
-        IncompatibleUpdate: Another layout, name or shape, a cohort below 1 patient, or a value that is not finite.
+        IncompatibleUpdate: Another layout, name or shape, a cohort that changed, or a value that is not finite.
     """
     if fingerprint != layout(like):
         raise IncompatibleUpdate(
@@ -30,13 +30,14 @@ def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, declared_pa
             fix="use the same release of fedfm and the same weights at every site",
         )
     check_layout(update, like=like)
-    if declared_patients < 1:
+    joined, answered = cohorts
+    if answered != joined or joined < 1:
         raise IncompatibleUpdate(
             "ROUND-E012",
-            "the declared cohort is empty",
-            found=str(declared_patients),
-            allowed="1 or more",
-            fix="correct declared_patients in site.yaml",
+            "the declared cohort is not the one the site joined with",
+            found=str(answered),
+            allowed=f"{joined}, and at least 1",
+            fix="keep declared_patients in site.yaml for the length of a run; it is the site's weight",
         )
     for name, array in update.items():
         if not np.isfinite(array).all():

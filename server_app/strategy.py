@@ -188,7 +188,7 @@ class FairFedAvg(FedAvg):
                 reply.update,
                 like=self._parameters,
                 fingerprint=reply.layout,
-                declared_patients=reply.declared_patients,
+                cohorts=(self._roster.members[expected].declared_patients, reply.declared_patients),
             )
         except FedFMError as problem:
             self._leave_out(expected, number, "training", refusal_of(problem))

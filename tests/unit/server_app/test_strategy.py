@@ -86,6 +86,7 @@ FAULTS = {
     "another round": (changed(round=7), "ROUND-E010"),
     "another site's name": (changed(site="a1"), "ROUND-E017"),
     "an empty cohort": (changed(declared_patients=0), "ROUND-E012"),
+    "a cohort that grew after joining": (changed(declared_patients=10**9), "ROUND-E012"),
     "another release": (lambda _: RecordDict({"text": ConfigRecord({"wire_version": 99})}), "WIRE-E001"),
     "an empty message": (lambda _: RecordDict(), "WIRE-E001"),
     "a refusal": (lambda _: Error(1000, "SITE-E101 epsilon beyond the policy — fix: ask for less"), "SITE-E101"),
