@@ -52,15 +52,13 @@ def _synthetic(store: Path, sites: int) -> list[Path]:
 
 def _public(data: str, store: Path, source: Path | None) -> list[Path]:
     folder = store / data
-    if not folder.is_dir():
+    if not any(folder.glob("*/site.yaml")):
         near = PROJECT.parent / "shared" / "data"
         origin = source or (near if near.is_dir() else None)
-        draft = _draft(folder)
-        command = [sys.executable, "-m", "scripts.public_data", data, "--to", str(draft)]
+        command = [sys.executable, "-m", "scripts.public_data", data, "--to", str(store)]  # it makes the folder whole
         command += ["--from", str(origin)] if origin else []
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
-            shutil.rmtree(draft, ignore_errors=True)
             raise DataError(
                 "ENGINE-E105",
                 "the data could not be had",
@@ -68,7 +66,6 @@ def _public(data: str, store: Path, source: Path | None) -> list[Path]:
                 found=done.stderr.strip(),
                 fix=f"scripts/fetch-data {data} --from DIR, or a connection to its official home",
             )
-        draft.replace(folder)
     return sorted(folder.glob("*/site.yaml"))
 
 
