@@ -45,8 +45,7 @@ def _refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
         yield "SITE-E106", "too many local steps", f"{study.training.local_steps}", f"at most {policy.max_local_steps}"
     if study.min_sites < policy.min_sites:
         yield "SITE-E107", "averages over too few sites", f"min_sites={study.min_sites}", f"at least {policy.min_sites}"
-    if study.model.source == "random" and not policy.allow_random_weights:
-        yield "SITE-E140", "model without pinned weights", "model.source=random", "weights with a pinned hash"
+    yield from _model_refusals(site, study)
     if study.evaluation.release == "exact" and not policy.allow_exact_evaluation:
         yield "SITE-E103", "exact counts are a release without protection", "evaluation.release=exact", "noisy"
     if wanted.mechanism == "none":
@@ -54,6 +53,15 @@ def _refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
             yield "SITE-E103", "the study has no privacy mechanism", "privacy.mechanism=none", "gaussian"
         return
     yield from _privacy_refusals(site, study)
+
+
+def _model_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
+    source = study.model.source
+    if source == "random" and not site.policy.allow_random_weights:
+        yield "SITE-E140", "model without pinned weights", "model.source=random", "weights with a pinned hash"
+    if source == "directory" and study.model.sha256 not in site.weights:
+        # The study's path is never opened here: whether it exists would already tell something.
+        yield "SITE-E142", "a study names no folder of this site", "model.source=directory", "a hash under weights"
 
 
 def _privacy_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:

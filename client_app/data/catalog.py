@@ -13,9 +13,9 @@ import pandas as pd
 
 from client_app.data import columns, template, text
 from client_app.data.groups import group_memberships
-from client_app.data.labels import label_indices
+from client_app.data.labels import check_labels, label_indices
 from client_app.data.split import split_by_column, split_by_patient
-from client_app.data.tables import Content, column, how_many, read_table
+from client_app.data.tables import Content, column, read_table
 from fedfm.config.site import Data, Site
 from fedfm.config.study import Task
 from fedfm.errors import DataError
@@ -41,6 +41,7 @@ def load_examples(site: Site, task: Task) -> tuple[Example, ...]:
         ConfigError: The site file misses a setting of its loader.
         DataError: The table does not match the site file, or not the study. No message holds a value of a row.
     """
+    _check_fit(site.data, task)
     return _examples(read_table(Path(site.data.path)), site, task)
 
 
@@ -53,6 +54,7 @@ def load_splits(site: Site, task: Task) -> Splits:
         ConfigError: As ``load_examples``, and for shares that do not add up.
         DataError: As ``load_examples``, and for patients in two sets or none to train on.
     """
+    _check_fit(site.data, task)
     table = read_table(Path(site.data.path))
     split = site.data.split
     if not split.column:
@@ -62,8 +64,8 @@ def load_splits(site: Site, task: Task) -> Splits:
     return split_by_column(examples, [words[example.row] for example in examples])
 
 
-def _examples(table: pd.DataFrame, site: Site, task: Task) -> tuple[Example, ...]:
-    data = site.data
+def _check_fit(data: Data, task: Task) -> None:
+    """Refuse what the site file does not offer before the table is opened: the same whatever it holds."""
     if task.inputs != _READS[data.loader]:
         raise DataError(
             "SITE-E025",
@@ -72,6 +74,13 @@ def _examples(table: pd.DataFrame, site: Site, task: Task) -> tuple[Example, ...
             found=data.loader,
             allowed=", ".join(name for name, reads in _READS.items() if reads == task.inputs),
         )
+    check_labels(data, task)
+    if data.loader == "columns":
+        columns.check_columns(data, task)
+
+
+def _examples(table: pd.DataFrame, site: Site, task: Task) -> tuple[Example, ...]:
+    data = site.data
     patients = _patients(table, data)
     labels = label_indices(table, data, task)
     groups = group_memberships(table, data)
@@ -98,12 +107,13 @@ def _patients(table: pd.DataFrame, data: Data) -> list[str]:
     cells = column(table, data.patient, setting="data.patient")
     missing = int(cells.isna().sum())
     if missing:
+        log.error("data.patient: %d of %d rows name no patient", missing, len(cells))
         raise DataError(
             "SITE-E017",
             "some rows name no patient",
             where=f"site.yaml data.patient (column '{data.patient}')",
-            found=how_many(missing, "rows"),
-            fix="privacy is counted by patient: give every row its patient's identifier",
+            fix="privacy is counted by patient: give every row its patient's identifier; "
+            "the trainer's log says how many rows",
         )
     return [re.sub(r"(?<=\d)\.0+$", "", str(cell)) if str(cell)[0].isdigit() else str(cell) for cell in cells]
 

@@ -1,12 +1,14 @@
 """Train, audit and test: three sets that share no patient."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 
-from client_app.data.tables import how_many
 from fedfm.config.site import Split
 from fedfm.errors import ConfigError, DataError
 from fedfm.examples import Example, Splits
+
+log = logging.getLogger(__name__)
 
 PARTS = ("train", "audit", "test")
 
@@ -56,24 +58,26 @@ def split_by_column(examples: Sequence[Example], parts: Sequence[str]) -> Splits
     where = "site.yaml data.split.column"
     unknown = sum(part not in PARTS for part in parts)
     if unknown:
+        log.error("data.split.column: %d of %d rows hold another word", unknown, len(parts))
         raise DataError(
             "SITE-E018",
             "the split of some rows cannot be read",
             where=where,
-            found=how_many(unknown, "rows"),
             allowed=", ".join(PARTS),
+            fix="correct the column; the trainer's log says how many rows",
         )
     memberships: dict[str, set[str]] = {}
     for example, part in zip(examples, parts, strict=True):
         memberships.setdefault(example.patient, set()).add(part)
     torn = sum(len(found) > 1 for found in memberships.values())
     if torn:
+        log.error("data.split.column: %d of %d patients are in more than one set", torn, len(memberships))
         raise DataError(
             "SITE-E018",
             "some patients are in more than one set",
             where=where,
-            found=how_many(torn, "patients"),
-            fix="give all rows of a patient the same word, or leave split.column out",
+            fix="give all rows of a patient the same word, or leave split.column out; "
+            "the trainer's log says how many patients",
         )
     return _divided(examples, lambda example: next(iter(memberships[example.patient])))
 

@@ -1,8 +1,9 @@
 """Read the hospital's table as text, and say what is wrong with it without quoting it.
 
 Every value is read as text first, so that ``1``, ``1.0`` and ``"1"`` are one value
-whatever the file format guessed. Messages name settings, columns and counts, and never
-a value: a parser's own message may quote a patient's row, so it is dropped, and the
+whatever the file format guessed. Messages name settings, files and columns of the site
+file; counts, places and the nearest name stay in the hospital's own log, and a value is
+nowhere: a parser's own message may quote a patient's row, so it is dropped, and the
 error is raised outside the ``except`` block, where no ``__context__`` can keep it.
 """
 
@@ -26,9 +27,6 @@ Content = str | tuple[float, ...] | None
 
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "<NA>")
 """Cells that stand for "not known"."""
-
-SMALLEST_CELL = 11
-"""Counts below this are not named: they could point at one patient."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -66,23 +64,16 @@ def column(table: pd.DataFrame, name: str, *, setting: str) -> "pd.Series[str]":
     matches = [index for index, existing in enumerate(table.columns) if existing == name]
     if len(matches) == 1:
         return table.iloc[:, matches[0]]
-    count = len(table.columns)
+    where = f"site.yaml {setting}"
     if matches:
-        what, fix = f"column '{name}' stands more than once", "rename the others"
-    else:
-        what, fix = f"no column '{name}'", "write the column's name as in the first line of the file"
-    # Only a name much like the one asked for is shown: in a file without a first line of
-    # names, the "names" are a patient's values.
+        raise DataError("SITE-E014", f"column '{name}' stands more than once", where=where, fix="rename the others")
+    # Even in the log only a name much like the one asked for is shown: in a file without a first
+    # line of names, the "names" are a patient's values.
     near = difflib.get_close_matches(name, [str(existing) for existing in table.columns], n=1, cutoff=0.7)
-    if count == 1 and not matches:
-        fix = "separate the columns by commas"
-    raise DataError(
-        "SITE-E014",
-        what,
-        where=f"site.yaml {setting}",
-        found=f"a file of {count} columns" + (f", the nearest is '{near[0]}'" if near and not matches else ""),
-        fix=fix,
-    )
+    nearest = f"; the nearest is '{near[0]}'" if near else ""
+    log.error("%s: no column '%s' in a file of %d columns%s", setting, name, len(table.columns), nearest)
+    fix = "write the name as in the first line of the file, with commas between names; the trainer's log says more"
+    raise DataError("SITE-E014", f"no column '{name}'", where=where, fix=fix)
 
 
 def canonical(value: str) -> str:
@@ -99,11 +90,6 @@ def canonical(value: str) -> str:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
-def how_many(count: int, noun: str) -> str:
-    """Return a count that is safe to show, for example ``fewer than 11 rows`` or ``214 rows``."""
-    return f"fewer than {SMALLEST_CELL} {noun}" if count < SMALLEST_CELL else f"{count} {noun}"
-
-
 def _table_or_error(path: Path) -> pd.DataFrame | DataError:
     """Read the table, or return, never raise, what to tell: nothing a parser said may be its context."""
     try:
@@ -113,8 +99,9 @@ def _table_or_error(path: Path) -> pd.DataFrame | DataError:
     except PermissionError:
         return _file_error("SITE-E012", "the file may not be read", path, fix="give this user the right to read it")
     except UnicodeDecodeError:
-        at = f"the file is not UTF-8 (byte {_first_bad_byte(path)})"
-        return _file_error("SITE-E013", at, path, fix="convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW")
+        log.warning("%s is not UTF-8 from byte %d on", path, _first_bad_byte(path))
+        fix = "convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW"
+        return _file_error("SITE-E013", "the file is not UTF-8", path, fix=fix)
     except (OSError, EOFError, ValueError, zlib.error, pd.errors.ParserWarning):
         fix = "check that every line has as many cells as the first, and that text with commas is in quotes"
         return _file_error("SITE-E011", "the file is no readable table", path, fix=fix)

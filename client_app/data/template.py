@@ -1,15 +1,18 @@
 """Loader ``template``: a row of columns, written as a sentence by the site's own template."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 
 import pandas as pd
 
-from client_app.data.tables import Content, canonical, column, how_many
+from client_app.data.tables import Content, canonical, column
 from fedfm.config.site import Data
 from fedfm.config.study import Task
 from fedfm.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,9 @@ def _words(table: pd.DataFrame, data: Data, name: str) -> list[str | None]:
     known = {canonical(str(value)): str(word) for value, word in words.items()}
     without = sum(text is not None and text not in known for text in texts)
     if without:
-        found = how_many(without, "rows")
-        raise DataError("SITE-E015", f"column '{name}' has values without a word", where=where, found=found)
+        log.error("data.words.%s: the value of %d of %d rows has no word", name, without, len(texts))
+        fix = "add the missing values; the trainer's log says in how many rows"
+        raise DataError("SITE-E015", f"some rows of column '{name}' have a value without a word", where=where, fix=fix)
     return [None if text is None else known[text] or None for text in texts]
 
 

@@ -165,7 +165,7 @@ def check_site(site: Site, problems: Problems) -> None:
 
 def _loader(site: Site, problems: Problems) -> None:
     data = site.data
-    for loader, name in (("text", "text"), ("template", "template")):
+    for loader, name in (("text", "text"), ("template", "template"), ("columns", "columns")):
         if data.loader == loader and not getattr(data, name):
             problems.add("E030", f"loader = {loader} needs {name}", path=f"data.{name}", fix=f"add `{name}:`")
     if data.loader != "template":
@@ -183,6 +183,12 @@ def _loader(site: Site, problems: Problems) -> None:
     for column in sorted(set(data.words) - set(names)):
         fix = did_you_mean(column, names) or "leave it out"
         problems.add("E030", f"words for {column!r}, which the template does not use", path="data.words", fix=fix)
+
+
+def _label_map(site: Site, problems: Problems) -> None:
+    if not site.data.label_map:
+        what = "label_map is empty, so no value would lead to a label"
+        problems.add("E030", what, path="data.label_map", fix='write {"0": survived, "1": died}')
 
 
 def _split(site: Site, problems: Problems) -> None:
@@ -216,7 +222,8 @@ def _site_weights(site: Site, problems: Problems) -> None:
 
 
 _SITE_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Site, Problems], None]], ...] = (
-    (("data.loader", "data.text", "data.template", "data.words"), _loader),
+    (("data.loader", "data.text", "data.template", "data.words", "data.columns"), _loader),
+    (("data.label_map",), _label_map),
     (("data.split",), _split),
     (("data.groups",), _groups),
     (("policy.units",), _policy),

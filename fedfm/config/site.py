@@ -32,7 +32,7 @@ class Data:
     loader: str = setting(REQUIRED, "how a row becomes an example", choices=("text", "template", "columns"))
     patient: str = setting(REQUIRED, "column with the patient's identifier; used at the site only")
     label: str = setting(REQUIRED, "column with the outcome")
-    label_map: dict[str, str] = setting({}, "value in the file to the study's label; empty: the value itself")
+    label_map: dict[str, str] = setting(REQUIRED, "value in the file to the study's label, for every value")
     text: str = setting("", "column with the note, for loader = text")
     template: str = setting(
         "",
@@ -40,7 +40,9 @@ class Data:
         "with a missing value is left out",
     )
     words: dict[str, dict[str, str]] = setting({}, "for loader = template: column to a map from value to word")
-    columns: dict[str, str] = setting({}, "for loader = columns: the study's column to this file's; empty: same names")
+    columns: dict[str, str] = setting(
+        {}, "for loader = columns: the study's column to this file's; a study has no others"
+    )
     groups: dict[str, Group] = setting({}, "protected attributes this hospital can name")
     split: Split = setting(REQUIRED, "how patients are divided")
 

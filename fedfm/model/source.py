@@ -1,16 +1,23 @@
-"""From where the weights come: a package, a folder or the hub; always the pinned file, never a pickle."""
+"""From where the weights come: a package, a folder or the hub; always the pinned file, never a pickle.
+
+At a hospital the study is the coordinator's: no message says what a folder holds or what another
+file's hash is. Such things go to the local log.
+"""
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import snapshot_download
 
 from fedfm.config.study import Model
 from fedfm.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 DOWNLOAD = "FEDFM_HUB_DOWNLOAD"
@@ -39,13 +46,16 @@ def weights_folder(model: Model, *, copies: Mapping[str, str]) -> Path:
     pinned = model.sha256.lower()
     copy = {sha256.lower(): folder for sha256, folder in copies.items()}.get(pinned)
     folder = Path(copy) if copy is not None else SOURCES[model.source](model)
-    _check_hash(_weights_file(folder), pinned=pinned)
+    where = f"model.location {model.location}" if copy is None else f"site.yaml weights.{pinned}"
+    _check_hash(_weights_file(folder, where=where), pinned=pinned, where=where)
     return folder
 
 
 def from_package(model: Model) -> Path:
     """Return a folder inside an installed package, found without importing (running) the package."""
     package, _, inside = model.location.partition("/")
+    if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
+        raise _outside(model)  # decided by the text alone, before any file is looked at
     spec = importlib.util.find_spec(package) if re.fullmatch(r"[A-Za-z_]\w*", package) else None
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
@@ -59,14 +69,22 @@ def from_package(model: Model) -> Path:
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     folder = (root / inside).resolve()
     if not folder.is_relative_to(root):
-        raise ModelError(
-            "MODEL-E140", "the folder lies outside the package", where="model.location", found=model.location
-        )
+        raise _outside(model)
     return folder
 
 
+def _outside(model: Model) -> ModelError:
+    return ModelError(
+        "MODEL-E140",
+        "the folder lies outside the package",
+        where="model.location",
+        found=model.location,
+        allowed="package/folder",
+    )
+
+
 def from_directory(model: Model) -> Path:
-    """Return the folder that the study names."""
+    """Return the folder that the study names; a hospital's policy refuses that, unless it has its own copy."""
     return Path(model.location)
 
 
@@ -111,45 +129,39 @@ SOURCES: dict[str, Callable[[Model], Path]] = {
 }
 
 
-def _weights_file(folder: Path) -> Path:
+def _weights_file(folder: Path, *, where: str) -> Path:
     file = folder / WEIGHTS
     if file.is_file():
         return file
-    if not folder.is_dir():
-        raise ModelError(
-            "MODEL-E140",
-            "the folder of the model does not exist",
-            where=str(folder),
-            fix="check model.location, or weights in the site file",
-        )
     others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.safetensors*") for path in folder.glob(pattern))
-    if others:
-        raise ModelError(
-            "MODEL-E142",
-            f"no {WEIGHTS}",
-            where=str(folder),
-            found=", ".join(others[:3]),
-            allowed="one safetensors file; a pickle can run code when it is opened",
-            fix="convert the weights: model.save_pretrained(folder, max_shard_size='100GB')",
-        )
-    raise ModelError("MODEL-E140", f"no {WEIGHTS}", where=str(folder), fix="copy the whole folder of the model")
+    held = ", ".join(others[:3]) or ("no weights" if folder.is_dir() else "nothing: there is no such folder")
+    log.error("no %s in %s, which holds %s", WEIGHTS, folder, held)
+    raise ModelError(
+        "MODEL-E140",
+        f"no {WEIGHTS} there",
+        where=where,
+        allowed="one safetensors file; a pickle can run code when it is opened",
+        fix="check the folder: the log of the machine says what it holds. Copy the whole folder of the model, "
+        "or convert its weights: model.save_pretrained(folder, max_shard_size='100GB')",
+    )
 
 
-def _check_hash(file: Path, *, pinned: str) -> None:
+def _check_hash(file: Path, *, pinned: str, where: str) -> None:
     try:
         with file.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
+        log.warning("%s cannot be read: %s", file, error.strerror or type(error).__name__)
         raise ModelError(
-            "MODEL-E143", "the weights cannot be read", where=str(file), found=error.strerror or type(error).__name__
+            "MODEL-E143", "the weights cannot be read", where=where, fix="look at the log of the machine"
         ) from error
     if found != pinned:
+        log.error("%s has SHA-256 %s", file, found)
         raise ModelError(
             "MODEL-E146",
             "these are not the pinned weights",
-            where=str(file),
-            found=f"SHA-256 {found}",
-            allowed=pinned,
+            where=where,
+            allowed=f"SHA-256 {pinned}",
             fix="fetch the file again (pip install --force-reinstall 'fedfm[demo]' for the embedded model), "
             "or correct model.sha256",
         )

@@ -61,7 +61,11 @@ _SHARED: dict[str, Any] = {
     },
     "split": {"column": "split"},
 }
-_NUMBERS = {"loader": "columns", **_SHARED}
+_INPUTS = (
+    *("age", "sex", "trestbps", "chol", "fbs", "thalach", "exang", "oldpeak"),
+    *(f"{column}_{value}" for column, values in _INDICATORS.items() for value in values),
+)
+_NUMBERS = {"loader": "columns", "columns": {name: name for name in _INPUTS}, **_SHARED}
 _TEXT = {
     "loader": "template",
     "template": "{age}-year-old {sex}; {cp}; resting blood pressure {trestbps} mmHg; cholesterol {chol} mg/dl; "

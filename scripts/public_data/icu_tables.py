@@ -49,8 +49,15 @@ VARIABLES = (
 )
 # fmt: on
 
+_STATISTICS = ("last", "min", "max", "mean", "n")
+_INPUTS = (
+    *("Age", "Gender", "Height"),  # ICUType is the site
+    *(f"{name}_{statistic}" for name in VARIABLES for statistic in _STATISTICS if (name, statistic) != ("Weight", "n")),
+)
+
 _DATA: dict[str, Any] = {
     "loader": "columns",
+    "columns": {name: name for name in _INPUTS},
     "patient": "RecordID",
     "label": "In-hospital_death",
     "label_map": {"0": "survived", "1": "died"},

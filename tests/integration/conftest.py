@@ -47,6 +47,7 @@ data:
   loader: text
   patient: {CANARY}-mrn
   label: outcome
+  label_map: {{recovered: recovered, deteriorated: deteriorated}}
   text: note
   groups:
     sex: {{column: sex, values: {{female: female, male: male}}}}

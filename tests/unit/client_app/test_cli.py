@@ -33,6 +33,7 @@ data:
   loader: text
   patient: mrn
   label: outcome
+  label_map: {ill: deteriorated, well: recovered}
   text: note
   groups:
     sex: {column: sex, values: {f: female, m: male}}

@@ -18,7 +18,9 @@ def site(**policy: object) -> Site:
     return Site(
         id="hospital-a",
         declared_patients=400,
-        data=Data(path="x.csv", loader="text", patient="mrn", label="y", text="note", split=Split()),
+        data=Data(
+            path="x.csv", loader="text", patient="mrn", label="y", label_map={"0": "a"}, text="note", split=Split()
+        ),
         policy=Policy(**policy),  # type: ignore[arg-type]
         state="state",
     )
@@ -56,6 +58,19 @@ def test_each_cap_refuses_what_is_beyond_it(override: str, code: str) -> None:
     assert caught.value.code == code
     assert "hospital-a" in str(caught.value)
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("location", ["/", "/etc", "/no/such/folder", "../..", "model"])
+def test_a_folder_that_a_study_names_is_never_opened(location: str) -> None:
+    digest = "ab" * 32
+    wanted = study("model.source=directory", f"model.location={location}", f"model.sha256={digest}")
+    told = set()
+    for copies in ({}, {"cd" * 32: location}):
+        with pytest.raises(PolicyError, match="SITE-E142") as caught:
+            accept(replace(site(), weights=copies), wanted)
+        told.add(str(caught.value).replace(location, ""))
+    assert len(told) == 1
+    accept(replace(site(), weights={digest: "/srv/model"}), wanted)  # served from the site's own folder
 
 
 def test_all_refusals_are_told_at_once() -> None:

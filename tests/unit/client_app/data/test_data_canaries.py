@@ -50,7 +50,7 @@ CASES: dict[str, tuple[str, Case]] = {
     "one column": ("E014", lambda at, data: _write(at, f"mrn;note\n{CANARY};{CANARY}\n".encode(), data)),
     "twice": ("E014", lambda at, data: _write(at, f"mrn,mrn\n{CANARY},{CANARY}\n".encode(), data)),
     "unmapped": ("E015", lambda at, data: (replace(data, label_map={"0": "no"}), TEXT_TASK)),
-    "no map": ("E015", lambda at, data: (replace(data, label_map={}), TEXT_TASK)),
+    "no map": ("E002", lambda at, data: (replace(data, label_map={}), TEXT_TASK)),
     "one class": ("E016", lambda at, data: _frame(at, GOOD.assign(outcome=f"{CANARY} 1"), data)),
     "no patient": ("E017", lambda at, data: _frame(at, GOOD.assign(mrn=["", *GOOD.mrn[1:]]), data)),
     "no note": ("E019", lambda at, data: _frame(at, GOOD.assign(note=""), data)),
@@ -65,7 +65,11 @@ CASES: dict[str, tuple[str, Case]] = {
         "E021",
         lambda at, data: _frame(at, GOOD.assign(part="test"), replace(data, split=Split(column="part"))),
     ),
-    "not a number": ("E024", lambda at, data: (replace(data, loader="columns"), NUMBER_TASK)),
+    "not a number": (
+        "E024",
+        lambda at, data: (replace(data, loader="columns", columns={"note": "note"}), NUMBER_TASK),
+    ),
+    "not offered": ("E023", lambda at, data: (replace(data, loader="columns", columns={"a": "mrn"}), NUMBER_TASK)),
     "wrong kind": ("E025", lambda at, data: (data, NUMBER_TASK)),
     "no word": (
         "E015",

@@ -15,7 +15,7 @@ from client_app.data.template import parse
 from fedfm.config.settings import REQUIRED
 from fedfm.config.site import Data, Group, Policy, Site, Split
 from fedfm.config.study import Column, Task
-from fedfm.errors import ConfigError, DataError
+from fedfm.errors import ConfigError, DataError, FedFMError
 
 TASK = Task(labels=["survived", "died"])
 TABLE = """mrn,note,outcome,sex,age,part
@@ -106,7 +106,7 @@ def test_malformed_templates_are_refused(template: str) -> None:
 
 def test_columns_come_in_the_order_of_the_study(tmp_path: Path) -> None:
     site = site_of(tmp_path, "patient,y,a,B\n1,0,.5,2\n2,1,,3e1\n", loader="columns", patient="patient", label="y")
-    site.data.columns = {"b": "B"}
+    site.data.columns = {"b": "B", "a": "a"}
     task = replace(TASK, inputs="columns", columns=[Column("b", 0, 1), Column("a", 0, 1)])
     first, second = load_examples(site, task)
     assert first.columns == (2.0, 0.5)
@@ -116,17 +116,82 @@ def test_columns_come_in_the_order_of_the_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cell", ["1,5", "high", "inf", ">89"])
-def test_text_among_numbers_is_counted_not_shown(tmp_path: Path, cell: str) -> None:
+def test_text_among_numbers_is_counted_in_the_log_and_not_shown(
+    tmp_path: Path, cell: str, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = "".join(f'{row},{row % 2},"{cell}"\n' for row in range(12))
-    site = site_of(tmp_path, "mrn,outcome,a\n" + rows, loader="columns")
-    with pytest.raises(DataError, match=r"SITE-E024.*12 rows") as caught:
+    site = site_of(tmp_path, "mrn,outcome,a\n" + rows, loader="columns", columns={"a": "a"})
+    with pytest.raises(DataError, match="SITE-E024") as caught:
         load_examples(site, replace(TASK, inputs="columns", columns=[Column("a", 0, 1)]))
-    assert cell not in str(caught.value)
+    assert cell not in str(caught.value) + caplog.text
+    assert "12" not in str(caught.value)
+    assert "12 of 12 rows" in caplog.text
+    with pytest.raises(DataError, match="SITE-E024"):  # whatever the study asks for: the site file decides
+        load_examples(
+            site_of(tmp_path, "mrn,outcome,a,b\n1,0,x,1\n2,1,,2\n", loader="columns", columns={"a": "a", "b": "b"}),
+            replace(TASK, inputs="columns", columns=[Column("b", 0, 1)]),
+        )
 
 
-def test_labels_without_a_map_are_the_values_themselves(tmp_path: Path) -> None:
-    site = site_of(tmp_path, TABLE, label_map={})
-    assert [e.label for e in load_examples(site, Task(labels=["0", "1.0"]))] == [0, 1, 1]
+TABLES = {
+    "as the study hopes": "mrn,note,outcome,a\n1,x,0,1\n2,y,1,2\n",
+    "another outcome": "mrn,note,outcome,a\n1,x,HIV,1\n2,y,1,2\n",
+    "one class": "mrn,note,outcome,a\n1,x,0,1\n2,y,0,2\n",
+    "no such column": "mrn,note,result\n1,x,0\n2,y,1\n",
+    "no patient": "mrn,note,outcome,a\n,x,0,1\n",
+    "empty": "",
+}
+NUMBERS = Task(inputs="columns", labels=["survived", "died"], columns=[Column("a", 0, 1), Column("hiv", 0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "code"),
+    [
+        (Task(labels=["survived", "HIV"]), {}, "SITE-E022"),
+        (Task(labels=["0", "1"]), {}, "SITE-E022"),
+        (NUMBERS, {"loader": "columns", "columns": {"a": "a"}}, "SITE-E023"),
+        (NUMBERS, {}, "SITE-E025"),
+    ],
+)
+def test_what_a_study_chooses_is_refused_the_same_whatever_the_table_holds(
+    tmp_path: Path, task: Task, changes: dict[str, Any], code: str
+) -> None:
+    told = set()
+    for load in (load_examples, load_splits):
+        for content in TABLES.values():
+            with pytest.raises(FedFMError, match=code) as caught:
+                load(site_of(tmp_path, content, **changes), task)
+            told.add(str(caught.value))
+        site = site_of(tmp_path, **changes)
+        (tmp_path / "cohort.csv").unlink()
+        with pytest.raises(FedFMError, match=code) as caught:
+            load(site, task)
+        told.add(str(caught.value))
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("labels", [["survived", "died", "HIV"], ["0", "died", "survived"]])
+def test_more_labels_than_the_site_has_change_nothing_it_tells(tmp_path: Path, labels: list[str]) -> None:
+    """A value of the file that is also a label of the study is still read by the site's own map alone."""
+    for word in ("HIV", "0x"):
+        content = TABLE.replace("9,poor,1.0", f"9,poor,{word}")
+        with pytest.raises(DataError) as caught:
+            load_examples(site_of(tmp_path, content), Task(labels=labels))
+        assert caught.value.code == "SITE-E015"
+        assert str(caught.value) == str(_refusal_of_default(tmp_path, content))
+
+
+def _refusal_of_default(folder: Path, content: str) -> DataError:
+    with pytest.raises(DataError) as caught:
+        load_examples(site_of(folder, content), TASK)
+    return caught.value
+
+
+def test_refusals_do_not_depend_on_how_many_rows_are_wrong(tmp_path: Path) -> None:
+    def told(rows: int) -> str:
+        return str(_refusal_of_default(tmp_path, "mrn,note,outcome\n1,x,0\n2,y,1\n" + "3,z,?\n" * rows))
+
+    assert told(1) == told(40)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +216,7 @@ def test_a_table_that_does_not_match_has_a_code(tmp_path: Path, changes: dict[st
     ("changes", "code"),
     [
         ({"label_map": {"0": "survived", "1": "dead"}}, "SITE-E022"),
+        ({"label_map": {}}, "SITE-E002"),
         ({"text": ""}, "SITE-E002"),
         ({"loader": "template"}, "SITE-E002"),
         ({"loader": "template", "template": "{sex}", "words": {"sex": "woman"}}, "SITE-E003"),
@@ -179,14 +245,15 @@ def test_split_by_a_column(tmp_path: Path) -> None:
     assert splits.audit == ()
 
 
-def test_a_patient_in_two_sets_is_refused(tmp_path: Path) -> None:
+def test_a_patient_in_two_sets_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torn = TABLE.replace("9,worse,1,M,,test", "9,worse,1,M,,train")
-    with pytest.raises(DataError, match=r"SITE-E018.*fewer than 11 patients"):
+    with pytest.raises(DataError, match=r"SITE-E018 some patients"):
         load_splits(site_of(tmp_path, torn, split=Split(column="part")), TASK)
+    assert "1 of 2 patients" in caplog.text
 
 
 def test_a_word_that_names_no_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"SITE-E018.*fewer than 11 rows"):
+    with pytest.raises(DataError, match=r"SITE-E018 the split of some rows"):
         load_splits(site_of(tmp_path, TABLE.replace(",test", ",holdout"), split=Split(column="part")), TASK)
 
 
