@@ -32,6 +32,11 @@ def refusal(error: Error) -> tuple[str, str]:
     return f"FLOWER-E{error.code:03d}", _FLOWER.get(error.code, "the site failed; its own log says more")
 
 
-def refusal_of(problem: FedFMError) -> tuple[str, str]:
-    """Return the code of an error and its text without the code."""
-    return problem.code, str(problem).removeprefix(f"{problem.code} ")
+def refusal_of(problem: Exception) -> tuple[str, str]:
+    """Return the code of what went wrong with one site's answer, and a text without the code.
+
+    Of an error that is not ours only the type is told: its text may quote what the site sent.
+    """
+    if isinstance(problem, FedFMError):
+        return problem.code, str(problem).removeprefix(f"{problem.code} ")
+    return "ROUND-E018", f"unreadable answer ({type(problem).__name__})"

@@ -8,11 +8,12 @@ from flwr.serverapp import Grid
 
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
-from fedfm.errors import FedFMError, IncompatibleUpdate
+from fedfm.errors import IncompatibleUpdate
 from fedfm.wire import Description, Request, description_from_records, request_to_records
 from server_app.refusals import refusal, refusal_of
 from server_app.report.events import EventLog, SiteJoined, SiteLeftOut
 from server_app.rounds import POLL_SECONDS
+from server_app.screening import screen_account, screen_cohort
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,24 @@ class Roster:
         return next(welcomed, self._names.get(node_id) or f"node {node_id}")
 
     def gather(self, grid: Grid) -> None:
-        """Wait until the expected sites, or enough sites, have answered, or ``start_minutes`` are over."""
-        deadline = time.monotonic() + 60 * self._study.start_minutes
+        """Wait until the expected sites, or enough sites, have answered, or there is no more hope.
+
+        Sites that are not connected are waited for ``start_minutes``; connected ones that still load
+        their data, as long as a round may take.
+        """
+        start = time.monotonic()
         self.poll(grid, round_number=0)
-        while not self._is_complete() and time.monotonic() < deadline:
+        while not self._is_complete() and time.monotonic() - start < 60 * self._patience_minutes():
             time.sleep(POLL_SECONDS)
             self.poll(grid, round_number=0)
         silent = {self.name(node_id) for node_id in self._pending.values()}
         absent = set(self._study.sites) - set(self.members) - self._refused
         for site in sorted(silent | absent):
-            what = "connected, but gave no answer" if site in silent else "not connected"
-            reason = f"{what} within {self._study.start_minutes:g} minutes"
+            reason = (
+                f"connected, but gave no answer within {self._study.round_minutes:g} minutes"
+                if site in silent
+                else f"not connected within {self._study.start_minutes:g} minutes"
+            )
             self._events.emit(SiteLeftOut(site, 0, "start", "ROUND-E001", reason))
 
     def poll(self, grid: Grid, *, round_number: int) -> None:
@@ -76,6 +84,10 @@ class Roster:
         if self._pending:
             for reply in grid.pull_messages(list(self._pending)):
                 self._take(reply, round_number)
+
+    def _patience_minutes(self) -> float:
+        """Who is connected and still loads its data may take as long as a round; who is not, ``start_minutes``."""
+        return self._study.round_minutes if self._pending else self._study.start_minutes
 
     def _is_wanted(self, name: str) -> bool:
         return not (name and self._study.sites) or name in self._study.sites
@@ -96,7 +108,9 @@ class Roster:
         try:
             description = description_from_records(reply.content)
             self._check(description, node_id)
-        except FedFMError as problem:
+            screen_cohort(description.declared_patients)
+            screen_account(**vars(description.privacy))
+        except Exception as problem:  # whatever one site sends, the others go on
             self._refuse(node_id, round_number, *refusal_of(problem))
             return
         self.members[description.site] = Member(description.site, node_id, description.declared_patients)

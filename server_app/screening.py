@@ -1,5 +1,6 @@
 """What is refused before it can touch the global model or the counts, with the reason."""
 
+import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -7,6 +8,29 @@ from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays, check_layout, layout
 from fedfm.errors import IncompatibleUpdate
+
+MAX_UPDATE = 1e6
+"""Largest magnitude of an entry of an update; trained parameters are of order 1, so only a fault comes near."""
+
+MAX_PATIENTS = 10**7
+"""Largest cohort that a site may declare; the largest hospital groups stay below it."""
+
+MAX_SECONDS = 1e7
+"""Longest time that a site may report, about four months: longer than any round."""
+
+MAX_SPENT = 1e12
+"""Largest finite epsilon or noise multiplier; an epsilon beyond it is no guarantee, and is said as infinity."""
+
+MAX_NOISE = 1e4
+"""Largest standard deviation of a count or a sum, in patients or documents; beyond it no figure could be given."""
+
+PER_DECLARED = 10
+"""Most test patients, or audit documents, for each declared patient: generous, for what is declared is rounded."""
+
+NOISE_WIDTH = 10
+"""Standard deviations that noise may move a count; Gaussian noise goes beyond ten with a chance below 1e-22."""
+
+_UNITS = ("patient", "record", "none")
 
 
 def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tuple[int, int]) -> None:
@@ -19,7 +43,8 @@ def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tu
         cohorts: Patients that the site declared when it joined, and in this answer.
 
     Raises:
-        IncompatibleUpdate: Another layout, name or shape, a cohort that changed, or a value that is not finite.
+        IncompatibleUpdate: Another layout, name or shape, a cohort that changed, or a value that is not
+            finite or beyond ``MAX_UPDATE``.
     """
     if fingerprint != layout(like):
         raise IncompatibleUpdate(
@@ -40,17 +65,24 @@ def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tu
             fix="keep declared_patients in site.yaml for the length of a run; it is the site's weight",
         )
     for name, array in update.items():
-        if not np.isfinite(array).all():
+        wrong = ~(np.abs(array) <= MAX_UPDATE)  # not-a-number is wrong, too
+        if wrong.any():
             raise IncompatibleUpdate(
                 "ROUND-E013",
-                f"the update is not finite in {name}",
-                found=f"{int((~np.isfinite(array)).sum())} of {array.size} entries",
+                f"the update is not finite, or too large, in {name}",
+                found=f"{int(wrong.sum())} of {array.size} entries",
+                allowed=f"finite, from {-MAX_UPDATE:g} to {MAX_UPDATE:g}",
                 fix="lower training.learning_rate; this update was left out, the site is asked again in the next round",
             )
 
 
 def screen_counts(
-    cells: NDArray[np.float64], sums: Mapping[str, float], *, shape: tuple[int, int], noise: tuple[float, float]
+    cells: NDArray[np.float64],
+    sums: Mapping[str, float],
+    *,
+    shape: tuple[int, int],
+    noise: tuple[float, float],
+    declared_patients: int,
 ) -> None:
     """Let through only cells and sums that may be added to those of the other sites.
 
@@ -58,10 +90,11 @@ def screen_counts(
         cells: float64[C, K] patients by label and score, as a site sent them.
         sums: Sums of explanations.
         shape: (C, K) of the study in this round.
-        noise: Standard deviation in each cell, and in each sum.
+        noise: Standard deviation in each cell, and in each sum, as the site states it.
+        declared_patients: Cohort that the site joined with; with the noise it bounds every count.
 
     Raises:
-        IncompatibleUpdate: Another shape, a noise level below 0, or a value that is not finite.
+        IncompatibleUpdate: Another shape, or a number that no such cohort with such noise can give.
     """
     if cells.shape != shape:
         raise IncompatibleUpdate(
@@ -71,8 +104,74 @@ def screen_counts(
             allowed=str(shape),
             fix="use the same release of fedfm at every site",
         )
-    if not np.isfinite([*cells.flat, *sums.values(), *noise]).all() or min(noise) < 0:
-        raise IncompatibleUpdate("ROUND-E015", "the counts are not finite, or their noise is below 0")
+    for name, sd in zip(("cells_sd", "explanation_sd"), noise, strict=True):
+        _within("ROUND-E015", name, sd, (0.0, MAX_NOISE))
+    most = float(PER_DECLARED * declared_patients)
+    of_one, of_sum = (NOISE_WIDTH * sd for sd in noise)
+    for cell in cells.flat:
+        _within("ROUND-E015", "a count of patients", float(cell), (-of_one, most + of_one))
+    of_all = of_one * math.sqrt(cells.size)
+    _within("ROUND-E015", "the sum of the counts", float(cells.sum()), (-of_all, most + of_all))
+    _screen_sums(sums, noise=of_sum, most=most)
+
+
+def _screen_sums(sums: Mapping[str, float], *, noise: float, most: float) -> None:
+    """Bound the documents by the cohort, and each sum, to which a document adds at most 1, by the documents."""
+    documents = sums.get("documents", 0.0)
+    _within("ROUND-E015", "the number of documents", documents, (-noise, most + noise))
+    largest = max(documents, 0.0) + noise
+    for value in (value for name, value in sums.items() if name != "documents"):
+        _within("ROUND-E015", "a sum of explanations", value, (-largest, largest))
+
+
+def screen_cohort(declared_patients: int) -> None:
+    """Let through only a cohort that can be, before it becomes the site's weight.
+
+    Raises:
+        IncompatibleUpdate: Below 1 or beyond ``MAX_PATIENTS``.
+    """
+    _within("ROUND-E012", "declared_patients", declared_patients, (1, MAX_PATIENTS))
+
+
+def screen_account(
+    *, unit: str, delta: float, noise_multiplier: float, seconds: float = 0.0, **epsilons: float
+) -> None:
+    """Let through only what can be: time and privacy are reported, and a report must not fail over them.
+
+    Epsilons may be infinite, which is how a site says that a split has no guarantee.
+
+    Args:
+        unit: Unit of privacy, as ``fedfm.wire.PrivacySpent`` names it, like all that follows.
+        delta: In (0, 1).
+        noise_multiplier: At least 0.
+        seconds: How long the site says that it took; at least 0.
+        epsilons: Every epsilon by its name; at least 0.
+
+    Raises:
+        IncompatibleUpdate: A number out of its range, or a unit that does not exist.
+    """
+    _within("ROUND-E019", "seconds", seconds, (0.0, MAX_SECONDS))
+    if unit not in _UNITS:
+        raise IncompatibleUpdate("ROUND-E019", "no such unit of privacy", found=unit[:20], allowed=", ".join(_UNITS))
+    if not 0 < delta < 1:
+        raise IncompatibleUpdate("ROUND-E019", "delta is out of range", found=f"{delta:g}", allowed="between 0 and 1")
+    _within("ROUND-E019", "noise_multiplier", noise_multiplier, (0.0, MAX_SPENT))
+    for name, epsilon in epsilons.items():
+        if epsilon != math.inf:
+            _within("ROUND-E019", f"epsilon ({name})", epsilon, (0.0, MAX_SPENT))
+
+
+def _within(code: str, what: str, value: float, allowed: tuple[float, float]) -> None:
+    """Refuse a number outside the range, and not-a-number."""
+    low, high = allowed
+    if not low <= value <= high:
+        raise IncompatibleUpdate(
+            code,
+            f"{what} is out of range",
+            found=f"{value:.6g}",
+            allowed=f"{low:g} to {high:g}",
+            fix="this answer was left out; the site looks at its log",
+        )
 
 
 def check_answer(site: str, *, expected: str, seen: Collection[str], answered: int, asked: int) -> None:

@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 from fedfm.arrays import Arrays, layout, norm
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
-from fedfm.errors import EngineError, FedFMError
+from fedfm.errors import EngineError
 from fedfm.metrics.counts import columns
 from fedfm.records import write_arrays
 from fedfm.wire import (
@@ -31,7 +31,7 @@ from server_app.registry import bind
 from server_app.report import events
 from server_app.roster import Member, Roster
 from server_app.rounds import exchange
-from server_app.screening import check_answer, screen_counts, screen_update
+from server_app.screening import check_answer, screen_account, screen_counts, screen_update
 from server_app.selection import SELECTIONS, Draw
 from server_app.weighting import RULES, SiteReport
 
@@ -190,12 +190,13 @@ class FairFedAvg(FedAvg):
                 fingerprint=reply.layout,
                 cohorts=(self._roster.members[expected].declared_patients, reply.declared_patients),
             )
-        except FedFMError as problem:
+            screen_account(**vars(reply.privacy), seconds=reply.seconds)
+            size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
+        except Exception as problem:  # whatever one site sends, the others go on
             self._leave_out(expected, number, "training", refusal_of(problem))
             return
         accepted[reply.site] = reply
-        size = sum(array.nbytes for array in reply.update.values())
-        trained = events.SiteTrained(reply.site, number, reply.seconds, norm(reply.update), size, reply.privacy)
+        trained = events.SiteTrained(reply.site, number, reply.seconds, length, size, reply.privacy)
         self._log.emit(trained)
 
     def _accept_counts(self, number: int, message: Message, accepted: dict[str, EvaluateReply]) -> None:
@@ -208,9 +209,14 @@ class FairFedAvg(FedAvg):
         try:
             reply = evaluate_reply_from_records(message.content)
             check_answer(reply.site, expected=expected, seen=accepted, answered=reply.round, asked=number)
+            declared = self._roster.members[expected].declared_patients
             noise = (reply.cells_sd, reply.explanation_sd)
-            screen_counts(reply.cells, reply.explanation, shape=(classes, width), noise=noise)
-        except FedFMError as problem:
+            screen_counts(
+                reply.cells, reply.explanation, shape=(classes, width), noise=noise, declared_patients=declared
+            )
+            screen_account(**vars(reply.privacy), seconds=reply.seconds)
+            evaluate([reply], positive=positive_class(self._study.task))  # what fails alone would fail all together
+        except Exception as problem:  # whatever one site sends, the others go on
             self._leave_out(expected, number, "evaluation", refusal_of(problem))
             return
         accepted[reply.site] = reply

@@ -1,0 +1,168 @@
+"""One site lies about any number of its answers: it is left out by name, and the others go on without it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedfm import wire
+from server_app import strategy
+from server_app.report import events
+from server_app.report.page import write_report
+from server_app.screening import MAX_UPDATE
+from tests.unit.server_app.federation import PARAMETERS, SPENT, Hospital, Outcome, changed, federate
+
+Lie = Callable[[Any], Any]
+
+HONEST = ("a1", "c1", "d1")
+ACCOUNTS: dict[str, Lie] = {
+    **{f"seconds {value:g}": changed(seconds=value) for value in (-math.inf, math.inf, -1.0, 1e308)},
+    **{
+        f"{field} {value:g}": changed(privacy=replace(SPENT, **{field: value}))
+        for field in ("train", "audit", "test", "run", "planned")
+        for value in (-math.inf, -5.0, 1e308)
+    },
+    **{f"delta {value:g}": changed(privacy=replace(SPENT, delta=value)) for value in (-1.0, 0.0, 1.0, math.inf)},
+    **{f"noise {v:g}": changed(privacy=replace(SPENT, noise_multiplier=v)) for v in (-0.1, math.inf, 1e308)},
+    "unit": changed(privacy=replace(SPENT, unit="nobody")),
+}
+
+
+def entry(value: float) -> Lie:
+    def lie(reply: wire.TrainReply) -> wire.TrainReply:
+        update = {name: array.copy() for name, array in reply.update.items()}
+        update["head.bias"][1] = value
+        return replace(reply, update=update)
+
+    return lie
+
+
+def cells(change: Callable[[Any], Any], **more: Any) -> Lie:
+    return lambda reply: replace(reply, cells=change(reply.cells.copy()), **more)
+
+
+def first(value: float) -> Callable[[Any], Any]:
+    def set_first(table: Any) -> Any:
+        table[0, 0] = value
+        return table
+
+    return set_first
+
+
+def sums(**change: float) -> Lie:
+    return lambda reply: replace(reply, explanation={**reply.explanation, **change})
+
+
+UPDATES = {f"entry {value:g}": entry(value) for value in (3e38, -3e38, math.inf, math.nan, 1.1 * MAX_UPDATE)}
+COUNTS = {
+    "huge cells": cells(lambda table: table + 1e200),
+    "huge negative cells": cells(lambda table: table - 1e6),
+    "one huge cell": cells(first(1e308)),
+    "one cell below the noise": cells(first(-6.0)),
+    "a sum below the noise": cells(lambda table: table * 0 - 4.0),
+    "more patients than ten for each declared": cells(lambda table: table + 40.0),
+    "an infinite cell": cells(first(math.inf)),
+    "a cell that is no number": cells(first(math.nan)),
+    **{f"cells_sd {value:g}": changed(cells_sd=value) for value in (1e308, 2e4, -1.0, math.inf)},
+    **{f"explanation_sd {value:g}": changed(explanation_sd=value) for value in (1e308, 2e4, -1.0, math.inf)},
+    **{f"documents {value:g}": sums(documents=value) for value in (1e308, -1e308, -2.0, 700.0, math.inf)},
+    **{f"sum {value:g}": sums(comprehensiveness=value) for value in (1e308, -1e308, 10.0, -10.0, -math.inf)},
+}
+
+
+def goes_on_without_b1(outcome: Outcome, *, phase: str, code: str) -> None:
+    assert outcome.error is None
+    (left,) = outcome.of(events.SiteLeftOut)
+    assert (left.site, left.phase, left.code) == ("b1", phase, code)
+    write_report(outcome.folder)
+    assert outcome.parameters is not None
+    np.testing.assert_allclose(outcome.parameters["head.bias"], PARAMETERS["head.bias"] + 1)
+    (together,) = outcome.of(events.ModelEvaluated)
+    assert set(HONEST) <= set(together.sites)
+    assert together.performance.patients.value == 60 * len(together.sites)
+
+
+def four(liar: Hospital) -> dict[str, Hospital]:
+    return {"b1": liar, **{name: Hospital() for name in HONEST}}
+
+
+@pytest.mark.parametrize("lie", [*UPDATES, *ACCOUNTS])
+def test_a_lie_about_training_costs_only_the_liar(lie: str, tmp_path: Path) -> None:
+    liar = Hospital(train=(UPDATES | ACCOUNTS)[lie])
+    outcome = federate(four(liar), tmp_path, "rounds=1")
+    code = "ROUND-E013" if lie in UPDATES else "ROUND-E019"
+    goes_on_without_b1(outcome, phase="training", code=code)
+    assert set(outcome.of(events.RoundCombined)[0].weights) == set(HONEST)
+
+
+@pytest.mark.parametrize("lie", [*COUNTS, *ACCOUNTS])
+def test_a_lie_about_counts_costs_only_the_liar(lie: str, tmp_path: Path) -> None:
+    outcome = federate(four(Hospital(evaluate=(COUNTS | ACCOUNTS)[lie])), tmp_path, "rounds=1")
+    goes_on_without_b1(outcome, phase="evaluation", code="ROUND-E015" if lie in COUNTS else "ROUND-E019")
+    assert outcome.of(events.ModelEvaluated)[0].sites == HONEST
+
+
+JOINING = {
+    **{name: (lie, "ROUND-E019") for name, lie in ACCOUNTS.items() if not name.startswith("seconds")},
+    **{f"cohort {n}": (changed(declared_patients=n), "ROUND-E012") for n in (-1, 0, 10**9)},
+}
+
+
+@pytest.mark.parametrize("lie", JOINING)
+def test_a_lie_at_the_start_costs_only_the_liar(lie: str, tmp_path: Path) -> None:
+    change, code = JOINING[lie]
+    outcome = federate(four(Hospital(describe=change)), tmp_path, "rounds=1")
+    goes_on_without_b1(outcome, phase="start", code=code)
+    assert {event.site for event in outcome.of(events.SiteJoined)} == set(HONEST)
+
+
+def test_an_unprotected_site_may_say_infinity(tmp_path: Path) -> None:
+    open_site = replace(
+        SPENT, unit="none", noise_multiplier=0.0, **dict.fromkeys(("train", "run", "planned"), math.inf)
+    )
+    account = changed(privacy=open_site)
+    outcome = federate(four(Hospital(describe=account, train=account, evaluate=account)), tmp_path, "rounds=1")
+    assert outcome.error is None
+    assert not outcome.of(events.SiteLeftOut)
+
+
+def test_noise_that_an_honest_site_may_draw_passes(tmp_path: Path) -> None:
+    noisy = cells(lambda table: table - 40.0 * (np.indices(table.shape).sum(axis=0) % 2), cells_sd=20.0)
+    outcome = federate(four(Hospital(evaluate=noisy)), tmp_path, "rounds=1")
+    assert not outcome.of(events.SiteLeftOut)
+
+
+class Breaks:
+    """Stands for any function that meets what nobody foresaw, in the answer of one site."""
+
+    def __init__(self, usual: Callable[..., Any]) -> None:
+        self.usual = usual
+
+    def __call__(self, content: Any, *rest: Any, **more: Any) -> Any:
+        reply = self.usual(content, *rest, **more)
+        if reply.site == "b1":
+            raise ZeroDivisionError("Jane Doe, MRN 12345")
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "phase"),
+    [
+        (strategy, "train_reply_from_records", "training"),
+        (strategy, "evaluate_reply_from_records", "evaluation"),
+        ("server_app.roster", "description_from_records", "start"),
+    ],
+)
+def test_whatever_breaks_over_one_answer_costs_only_that_site(
+    module: Any, name: str, phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = module if isinstance(module, str) else module.__name__
+    monkeypatch.setattr(f"{path}.{name}", Breaks(getattr(wire, name)))
+    outcome = federate(four(Hospital()), tmp_path, "rounds=1")
+    goes_on_without_b1(outcome, phase=phase, code="ROUND-E018")
+    assert outcome.of(events.SiteLeftOut)[0].reason == "unreadable answer (ZeroDivisionError)"
+    assert "Jane Doe" not in (tmp_path / "events.jsonl").read_text()
