@@ -51,6 +51,7 @@ class Performance:
         auroc: Chance that a positive scores above a negative, ties half; needs more than two score bins.
         prevalence: Share of positive patients; two classes only.
         brier: Mean squared distance of score (bin's middle) and outcome; needs more than two score bins.
+        baseline: Accuracy of always answering the class that most of these patients have.
     """
 
     patients: Estimate
@@ -60,6 +61,7 @@ class Performance:
     auroc: Estimate | None
     prevalence: Estimate | None
     brier: Estimate | None
+    baseline: Estimate | None = None
 
 
 _Figure = Callable[[Cells], tuple[float, Cells]]
@@ -82,9 +84,12 @@ def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
     def share(part: Cells, whole: Cells) -> Estimate | None:
         return _estimate(lambda c: _ratio(c, part, whole), cells, cells_sd, (whole,))
 
+    is_most_frequent = np.zeros_like(cells)
+    is_most_frequent[cells.sum(axis=1).argmax()] = 1
+    baseline = share(is_most_frequent, everyone)
     if len(cells) > 2:
         accuracy = share(np.eye(len(cells)), everyone)
-        return Performance(patients, accuracy, None, None, None, None, None)
+        return Performance(patients, accuracy, None, None, None, None, None, baseline)
     is_positive = np.zeros_like(cells)
     is_positive[positive] = 1
     is_above = np.zeros_like(cells)
@@ -100,6 +105,7 @@ def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
         auroc=_estimate(lambda c: _auroc(c, positive), cells, cells_sd, both) if has_bins else None,
         prevalence=share(is_positive, everyone),
         brier=share(_squared_distance(cells.shape[1], positive), everyone) if has_bins else None,
+        baseline=baseline,
     )
 
 

@@ -74,7 +74,12 @@ def _spent(privacy: PrivacySpent) -> str:
 
 
 def _figures(performance: Performance) -> str:
-    named = {"accuracy": performance.accuracy, "AUROC": performance.auroc, "sensitivity": performance.sensitivity}
+    named = {
+        "accuracy": performance.accuracy,
+        "most frequent class": performance.baseline,
+        "AUROC": performance.auroc,
+        "sensitivity": performance.sensitivity,
+    }
     known = [f"{name} {_shown(figure)}" for name, figure in named.items() if figure is not None]
     return ", ".join(known) or "too few patients for the noise on the counts; no figure can be given"
 

@@ -9,7 +9,7 @@ import math
 import os
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -232,9 +232,10 @@ def _typed(form: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any fiel
 
 def _typed_fields(form: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any dataclass of an event
     hints, names = get_type_hints(form), {field.name for field in fields(form)}
-    if set(_is(dict, value, where)) != names:
+    required = {field.name for field in fields(form) if field.default is MISSING}
+    if not required <= set(_is(dict, value, where)) <= names:  # an older run may lack a field that came later
         raise TypeError(f"{where}: fields differ in {sorted(set(value) ^ names)}")
-    return form(**{name: _typed(hints[name], value[name], f"{where}.{name}") for name in names})
+    return form(**{name: _typed(hints[name], item, f"{where}.{name}") for name, item in value.items()})
 
 
 def _number(value: object, where: str) -> float:

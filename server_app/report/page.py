@@ -14,7 +14,7 @@ from server_app.report.files import write_manifest, write_metrics
 from server_app.report.markup import Element, element, table, written
 from server_app.report.style import CSS
 from server_app.report.summary import SiteSummary, Summary, summarise
-from server_app.report.verdict import Verdict, verdict
+from server_app.report.verdict import Verdict, beside_baseline, verdict
 
 _EVERYONE = "all sites"
 _ON_TEST_PATIENTS = (
@@ -22,7 +22,7 @@ _ON_TEST_PATIENTS = (
     "patients is an estimate too; intervals (95 %) hold both chance and noise."
 )
 _UNKNOWN = "\N{EN DASH}"
-_FIGURES = ("accuracy", "auroc", "sensitivity", "specificity", "prevalence", "brier")
+_FIGURES = ("accuracy", "baseline", "auroc", "sensitivity", "specificity", "prevalence", "brier")
 
 
 def write_report(folder: Path) -> Verdict:
@@ -89,7 +89,12 @@ def _facts(summary: Summary) -> Element | None:
     if not summary.performance:
         return None
     last = summary.performance[max(summary.performance)]
-    figures = {"Accuracy": last.accuracy, "AUROC": last.auroc, "Test patients": last.patients}
+    figures = {
+        "Accuracy": last.accuracy,
+        "Accuracy of always answering the most frequent class": last.baseline,
+        "AUROC": last.auroc,
+        "Test patients": last.patients,
+    }
     facts = [
         element("div", element("dt", title), element("dd", f"{figure.value:.0f}" if figure.value > 1 else said(figure)))
         for title, figure in figures.items()
@@ -115,11 +120,22 @@ def _performance(summary: Summary) -> Element | None:
     every = [(site.site, site.performance.get(last)) for site in summary.sites]
     figures = [*every, (_EVERYONE, summary.performance[last])]
     rows_of_text = [[site, *_cells(figure)] for site, figure in figures if figure is not None]
-    head = ["Site", "Test patients", "Accuracy", "AUROC", "Sensitivity", "Specificity", "Prevalence", "Brier"]
+    head = [
+        "Site",
+        "Test patients",
+        "Accuracy",
+        "Most frequent class",
+        "AUROC",
+        "Sensitivity",
+        "Specificity",
+        "Prevalence",
+        "Brier",
+    ]
     return element(
         "section",
         element("h2", "How good the model is"),
         element("p", _ON_TEST_PATIENTS, class_="soft"),
+        element("p", beside_baseline(summary.performance[last])),
         parts,
         table(f"After round {last}; a dash: the counts cannot say.", head, rows_of_text),
     )

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from fedfm.metrics.performance import Performance
 from server_app.report.summary import SiteSummary, Summary
 
 
@@ -80,7 +81,30 @@ def _reasons(summary: Summary) -> list[str]:
     reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
     if summary.combined and not summary.performance:
         reasons.append("No site has evaluated the model: nothing is known about how good it is.")
+    if summary.performance:
+        last = summary.performance[max(summary.performance)]
+        if not _is_better_than_baseline(last):
+            reasons.append(beside_baseline(last))
     return reasons
+
+
+def beside_baseline(performance: Performance) -> str:
+    """Say what accuracy is worth beside always answering the most frequent class; empty where no one can say."""
+    accuracy, baseline = performance.accuracy, performance.baseline
+    if accuracy is None or baseline is None:
+        return ""
+    always = f"Always answering the most frequent class would give an accuracy of {baseline.value:.2f}"
+    ours = f"the model's is {accuracy.value:.2f} ({accuracy.low:.2f} to {accuracy.high:.2f})"
+    if accuracy.high < baseline.value:
+        return f"{always}: {ours}, which is worse."
+    if accuracy.low <= baseline.value:
+        return f"{always}: {ours}, which cannot be told apart from it."
+    return f"{always}: {ours}, which is better."
+
+
+def _is_better_than_baseline(performance: Performance) -> bool:
+    accuracy, baseline = performance.accuracy, performance.baseline
+    return accuracy is None or baseline is None or accuracy.low > baseline.value
 
 
 def _absences(site: SiteSummary, rounds: int) -> list[str]:

@@ -144,6 +144,15 @@ def test_what_cannot_be_known_is_none() -> None:
     assert performance(np.zeros((2, 10)), cells_sd=0, positive=1).auroc is None
 
 
+@pytest.mark.parametrize(
+    ("cells", "share"),
+    [([[60.0, 12.0], [8.0, 20.0]], 0.72), ([[5.0, 5.0], [10.0, 80.0]], 0.9), (np.diag([2.0, 3.0, 5.0]), 0.5)],
+)
+def test_the_baseline_is_the_share_of_the_most_frequent_class(cells: list[list[float]], share: float) -> None:
+    found = performance(np.array(cells), cells_sd=0, positive=1)
+    assert value(found.baseline) == pytest.approx(share)
+
+
 @settings(max_examples=100)
 @given(
     cells=st.lists(st.floats(-20, 200), min_size=20, max_size=20),

@@ -172,6 +172,41 @@ def test_a_site_without_a_mechanism_takes_the_guarantee_from_the_run() -> None:
     assert not judged([*happened, events.SiteJoined("hospital-c", 1, 60, "cpu", (), unlimited)]).is_private
 
 
+def against(baseline: float) -> list[events.Event]:
+    figures = replace(FIGURES, baseline=Estimate(baseline, baseline - 0.1, baseline + 0.1))
+    return [
+        replace(event, performance=figures)
+        if isinstance(event, events.ModelEvaluated | events.SiteEvaluated)
+        else event
+        for event in a_run()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [(0.6, None), (0.72, "cannot be told apart"), (0.85, "cannot be told apart"), (0.95, "worse")],
+)
+def test_accuracy_never_stands_without_the_majority_baseline(baseline: float, said: str | None) -> None:
+    """The accuracy is 0.8 (0.7 to 0.9)."""
+    happened = against(baseline)
+    found = judged(happened)
+    sentence = f"Always answering the most frequent class would give an accuracy of {baseline:.2f}"
+    assert [sentence in reason and said in reason for reason in found.reasons] == ([True] if said else [])
+    text = page(summarise(happened), found)
+    assert text.count(sentence) == (2 if said else 1)  # beside the figures; and in the verdict where it qualifies it
+    assert f"{baseline:.3f} (" in text.partition("How good the model is")[0]
+    assert text.count("Most frequent class") == 1
+    evaluated = next(event for event in happened if isinstance(event, events.ModelEvaluated))
+    assert f"most frequent class {baseline:.3f}" in console.line(evaluated)
+
+
+def test_a_run_from_before_the_baseline_is_still_read(tmp_path: Path) -> None:
+    path = kept(tmp_path, a_run())
+    path.write_text(path.read_text().replace(', "baseline": null', ""))
+    assert "baseline" not in path.read_text()
+    assert events.read_events(path) == a_run()
+
+
 class Tags(HTMLParser):
     """Collects tags and attributes."""
 
