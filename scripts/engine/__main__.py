@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from fedfm.errors import EngineError, FedFMError
 from scripts.engine import processes, sources
@@ -18,6 +19,7 @@ from scripts.engine.federation import PROJECT, Federation, record_of, stage_app
 from scripts.engine.launching import running
 
 STATE = Path(os.environ.get("FEDFM_DEMO", "") or PROJECT / ".demo").resolve()
+_TRIES = 40  # two seconds
 DESCRIPTION = """\
 Run a whole federation on this machine: hospitals fine-tune one model together through the real Flower
 engine, over gRPC and TLS with node keys. It ends with a verdict and a report, and stops all it started."""
@@ -27,8 +29,8 @@ examples:
   scripts/demo --data heart_disease               four real hospitals, 13 columns
   scripts/demo --rounds 2 -- privacy.epsilon=1    anything of conf/ can be changed after --
   scripts/demo --keep                             leaves the federation up for more runs:
-      export FLWR_HOME=.demo/flower
-      flwr run . demo --run-config 'overrides="experiment=demo adapter=head rounds=3"'
+      export FLWR_HOME=$PWD/.demo/flower
+      .venv/bin/flwr run . demo --stream --run-config 'overrides="experiment=demo adapter=head rounds=3"'
   scripts/demo --stop                             ends it
 
 `fedfm-study config` shows every setting. Logs of every process are in .demo/logs."""
@@ -95,7 +97,7 @@ def _demo(arguments: argparse.Namespace) -> int:
             print(f"{finished.first_training - began:.0f} s until the first training.")
         print(f"{time.monotonic() - began:.0f} s in all. Report: {finished.folder / 'report.html'}")
         if arguments.keep:
-            print(_how_to_go_on(federation))
+            print(_how_to_go_on(federation, arguments.data))
     return 0 if finished.completed else 1
 
 
@@ -108,23 +110,38 @@ def _overrides(arguments: argparse.Namespace, federation: Federation) -> str:
     return shlex.join([*added, *arguments.overrides])
 
 
-def _how_to_go_on(federation: Federation) -> str:
+def _how_to_go_on(federation: Federation, data: str) -> str:
     return f"""
 The federation stays up. Run as often as you like, from this folder:
   export FLWR_HOME={shlex.quote(str(federation.flower_home))}
-  .venv/bin/flwr run . demo --stream --run-config 'overrides="experiment=demo adapter=head rounds=3"'
+  .venv/bin/flwr run . demo --stream --run-config 'overrides="experiment={data} rounds=3"'
 End it with: scripts/demo --stop"""
 
 
 def _stop() -> int:
     with (STATE / "lock").open("a+") as lock:
         if not _locked(lock.fileno()):
-            lock.seek(0)
-            os.kill(int(lock.read()), signal.SIGTERM)  # whoever holds the lock lives, and cleans up after itself
+            os.kill(_holder(lock), signal.SIGTERM)  # whoever holds the lock lives, and cleans up after itself
             fcntl.flock(lock, fcntl.LOCK_EX)
         count = processes.stop(record_of(STATE))
     print(f"Stopped {count} processes." if count else "Nothing was left running.")
     return 0
+
+
+def _holder(lock: TextIO) -> int:
+    """Return the process that holds the lock; it writes its id an instant after it took it."""
+    for _ in range(_TRIES):
+        lock.seek(0)
+        text = lock.read()
+        if text.isdecimal():
+            return int(text)
+        time.sleep(0.05)
+    raise EngineError(
+        "ENGINE-E106",
+        "a demo runs in this folder, and its lock does not say which process it is",
+        where=lock.name,
+        fix="end that demo in its own terminal with Ctrl-C",
+    )
 
 
 @contextmanager

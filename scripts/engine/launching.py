@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flwr.supercore.control import ControlHttpClient
 
+from fedfm.errors import EngineError
 from scripts.engine import coordinator, processes
 from scripts.engine.federation import HOST, Federation, Site, prepare, record_of
 
@@ -28,8 +29,12 @@ def running(
     With ``keep`` it goes on after the block, unless the block ends with an error.
 
     Raises:
-        EngineError: A process could not do its part; names it, its log and what to do.
+        EngineError: No hospitals, or a process could not do its part; names it, its log and what to do.
     """
+    if not site_files:
+        raise EngineError(
+            "ENGINE-E104", "no hospitals", found="0 site files", allowed="1 or more", fix="name a site.yaml"
+        )
     processes.stop(record_of(state))
     try:
         federation = prepare(site_files, state, results=results, port=port, keep=keep)
