@@ -91,7 +91,7 @@ def _facts(summary: Summary) -> Element | None:
     last = summary.performance[max(summary.performance)]
     figures = {
         "Accuracy": last.accuracy,
-        "Accuracy of always answering the most frequent class": last.baseline,
+        "Always the most frequent class": last.baseline,
         "AUROC": last.auroc,
         "Test patients": last.patients,
     }
