@@ -10,8 +10,8 @@
     │   └── PrivacyBudgetExceeded
     └── EngineError             Flower, a port, a certificate, a process
 
-``str(error)`` is safe to leave the hospital: it names files, settings, columns and
-counts of at least the smallest cell, and never a value that stands in a patient's row.
+``str(error)`` is safe to leave the hospital: it names settings, and files and columns of
+the site file; never a count of rows or patients, never a value that stands in a patient's row.
 Anything that is not a ``FedFMError`` stays at the hospital and leaves as an incident number.
 """
 

@@ -5,6 +5,7 @@ import io
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -134,6 +135,17 @@ def test_a_stay_is_summarised() -> None:
     assert (row["Weight_min"], row["Weight_last"], row["Weight_mean"]) == (76, 80.6, 78.3)
     assert "Weight_n" not in row
     assert row["HR_n"] != row["HR_n"]
+
+
+@pytest.mark.parametrize("data_set", [heart_disease._NUMBERS, icu_tables._DATA], ids=["heart_disease", "icu_tables"])
+def test_the_sites_offer_exactly_the_columns_of_the_study(
+    data_set: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    """More would offer what nobody uses, fewer would refuse the study."""
+    name = request.node.callspec.id
+    wanted = [column.name for column in compose_study([f"experiment={name}"]).value.task.columns]
+    assert sorted(data_set["columns"]) == sorted(wanted)
+    assert len(data_set["columns"]) == len(wanted)
 
 
 def write_challenge(folder: Path, *, stays: int) -> None:
