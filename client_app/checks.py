@@ -6,7 +6,9 @@ explanations is in the evaluation, with noise.
 
 import hashlib
 import logging
+import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,9 +32,20 @@ def one_per_patient(examples: Sequence[Example], share: float, salt: str) -> lis
     return list(first.values())
 
 
-def explain(model: Classifier, documents: Sequence[Example], settings: Explainability, *, seed: int) -> Faithfulness:
-    """Return how faithful the model's reasons are, document by document. Stays at the hospital."""
-    return faithfulness(model, documents, steps=settings.steps, rng=np.random.default_rng(seed))
+def explain(model: Classifier, documents: Sequence[Example], settings: Explainability) -> Faithfulness:
+    """Return how faithful the model's reasons are, document by document. Stays at the hospital.
+
+    Guarantees:
+        Every figure is finite and in [-1, 1], whatever the parameters. A document's figures do not
+        depend on which others are there: its random order comes from the operating system's entropy.
+    """
+    rng = np.random.default_rng(secrets.randbits(128))
+    measured = faithfulness(model, documents, steps=settings.steps, rng=rng)
+    return replace(
+        measured,
+        comprehensiveness=np.clip(np.nan_to_num(measured.comprehensiveness), -1.0, 1.0),
+        random_order=np.clip(np.nan_to_num(measured.random_order), -1.0, 1.0),
+    )
 
 
 def report_locally(measured: Faithfulness, *, round_: int) -> None:

@@ -104,12 +104,16 @@ def _enough_noise(site: Site, made: Plan) -> None:
     least = site.policy.min_noise_multiplier
     for name in ("training", "reweighting", "evaluation", "last_evaluation", "explanation"):
         release: Release | None = getattr(made, name)
-        if release is not None and 0 < release.noise_multiplier < least:
+        if release is None or name == "training":
+            added = release.noise_multiplier if release else math.inf
+        else:
+            added = release.noise_multiplier / math.sqrt(release.steps)  # several releases' worth at once
+        if 0 < added < least:
             raise PolicyError(
                 "SITE-E105",
                 f"less noise than the site allows, in {name}",
                 where=f"policy of {site.id}",
-                found=f"noise multiplier {release.noise_multiplier:.3f}",
+                found=f"noise multiplier {added:.3f}",
                 allowed=f"at least {least:g}",
                 fix="lower the study's epsilon",
             )

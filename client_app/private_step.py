@@ -74,12 +74,14 @@ def merge_units(parameters: Sequence[nn.Parameter], unit_of: Tensor, units: int)
         units: Number of units U in this micro-batch.
 
     Guarantees:
-        ``p.grad_sample`` is [U, ...] afterwards; clipping it bounds the unit, however many examples it has.
+        ``p.grad_sample`` is [U, ...] and finite afterwards; clipping it bounds the unit, however many
+        examples it has and whatever they hold. Entries that overflowed count as 0.
     """
     for parameter in parameters:
         per_example: Tensor = getattr(parameter, _PER_EXAMPLE)
         merged = per_example.new_zeros((units, *per_example.shape[1:]))
-        setattr(parameter, _PER_EXAMPLE, merged.index_add_(0, unit_of.to(per_example.device), per_example))
+        merged.index_add_(0, unit_of.to(per_example.device), per_example)
+        setattr(parameter, _PER_EXAMPLE, torch.nan_to_num_(merged, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def no_units(parameters: Sequence[nn.Parameter]) -> None:

@@ -31,6 +31,10 @@ from fedfm.parameters import load_trainable, trainable
 from fedfm.privacy import Release
 from fedfm.wire import Description, EvaluateReply, PrivacySpent, Request, TrainReply
 
+LARGEST_PARAMETER = 1e3
+"""Trained parameters stay far below. Larger ones could overflow for one patient's values and not for
+another's, and so tell them apart before any clipping."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -149,9 +153,13 @@ def _load_received(asked: Round) -> None:
     received = asked.request.parameters
     check_layout(received, like=asked.prepared.start)
     for name, array in received.items():
-        if not np.isfinite(array).all():
+        if not (np.abs(array) <= LARGEST_PARAMETER).all():
             raise WireError(
-                "SITE-E132", "received parameters that are not finite", where=name, fix="the coordinator must mend it"
+                "SITE-E132",
+                "received parameters that are not finite, or too large to compute with safely",
+                where=name,
+                allowed=f"at most {LARGEST_PARAMETER:g}",
+                fix="the coordinator lowers training.learning_rate, or mends its model",
             )
     if asked.request.layout != layout(received):
         raise WireError(
@@ -212,7 +220,7 @@ def _check_reasons(asked: Round) -> None:
         return
     documents = _audit_documents(asked)
     if documents:
-        measured = checks.explain(asked.prepared.model, documents, asked.study.explainability, seed=asked.request.round)
+        measured = checks.explain(asked.prepared.model, documents, asked.study.explainability)
         checks.report_locally(measured, round_=asked.request.round)
 
 
@@ -241,7 +249,7 @@ def _explain(asked: Round) -> tuple[dict[str, float], float]:
     documents = _audit_documents(asked)
     sums = np.zeros(3)
     if documents:
-        measured = checks.explain(asked.prepared.model, documents, asked.study.explainability, seed=asked.request.round)
+        measured = checks.explain(asked.prepared.model, documents, asked.study.explainability)
         sums = np.array([measured.comprehensiveness.sum(), measured.random_order.sum(), len(documents)])
     # a patient who comes or goes moves each of three sums by at most 1
     sd = release.noise_multiplier * math.sqrt(3)
@@ -266,7 +274,8 @@ def _probabilities(model: Classifier, cohort: Cohort, micro_batch: int, *, class
             chosen = order[start : start + micro_batch]
             logits = model([cohort.states[i] for i in chosen])
             found[chosen] = logits.double().softmax(dim=1).cpu().numpy()
-    return found
+    # what cannot be computed counts as undecided: no patient may end the evaluation for all
+    return np.where(np.isfinite(found).all(axis=1, keepdims=True), found, 1 / classes)
 
 
 def _unit_names(examples: Sequence[Example], *, by_record: bool) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from opacus.accountants import PRVAccountant
+from opacus.accountants import PRVAccountant, RDPAccountant
 
 from fedfm.errors import PolicyError
 
@@ -72,7 +72,7 @@ def _plan_noise(target: float, delta: float, sample_rate: float, steps: int, bef
     enough: tuple[float, float] | None = None
     noise = max(1.0, sample_rate * math.sqrt(2 * steps * math.log(1.25 / delta)) / target)
     while noise <= _LARGEST_NOISE:
-        spent = _epsilon(_merged((*before, Release(noise, sample_rate, steps))), delta)
+        spent = _epsilon_near(target, _merged((*before, Release(noise, sample_rate, steps))), delta)
         spent = spent if math.isfinite(spent) else _HOPELESS_EPSILON  # the accountant gives up on too little noise
         point = (math.log(noise), math.log(spent))
         if spent > target:
@@ -102,8 +102,18 @@ def _next_guess(too_little: tuple[float, float] | None, enough: tuple[float, flo
     if too_little:
         return too_little[0] + max(too_little[1] - aim, 0.05)
     if enough:
-        return max(enough[0] + enough[1] - aim - 0.01, math.log(_SMALLEST_NOISE))
+        return max(enough[0] + max(enough[1] - aim, -0.5) - 0.01, math.log(_SMALLEST_NOISE))
     raise ValueError("no point to start from")
+
+
+def _epsilon_near(target: float, history: tuple[Release, ...], delta: float) -> float:
+    """Return epsilon, by a coarse and cheap bound where it is far above ``target``: there PRV's grid explodes."""
+    coarse = RDPAccountant()
+    coarse.history = [(release.noise_multiplier, release.sample_rate, release.steps) for release in history]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
+        bound = float(coarse.get_epsilon(delta))
+    return bound if not bound <= 5 * target else _epsilon(history, delta)
 
 
 def _merged(history: Iterable[Release]) -> tuple[Release, ...]:

@@ -18,7 +18,7 @@ from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.incidents import as_refusal
 from client_app.trainer.trainer_pb2_grpc import TrainerServicer, add_TrainerServicer_to_server
 from client_app.trainer.warm import Trainer
-from fedfm.errors import EngineError
+from fedfm.errors import EngineError, FedFMError
 from fedfm.wire import WIRE_VERSION, Request
 
 logger = logging.getLogger(__name__)
@@ -78,15 +78,23 @@ class Service(TrainerServicer):
         try:
             self._note(audit_log.entered, call, request, request)
             result = answer(messages.request_from_proto(request))
-            self._note(audit_log.left, f"{call}Answer", result, request)
         except Exception as error:
-            refusal = as_refusal(error)
-            logger.warning("%s of round %d refused: %s", call, request.round, refusal)
-            result = refused(pb.Refusal(code=refusal.code, text=str(refusal)))
+            result = self._refused(call, request, error, refused)
+        try:
+            self._note(audit_log.left, f"{call}Answer", result, request)
+        except FedFMError as error:  # what cannot be written down does not leave
+            result = self._refused(call, request, error, refused)
         return result
 
+    def _refused(
+        self, call: str, request: pb.Request, error: Exception, refused: Callable[[pb.Refusal], Answer]
+    ) -> Answer:
+        refusal = as_refusal(error)
+        logger.warning("%s of round %d refused: %s", call, request.round, refusal)
+        return refused(pb.Refusal(code=refusal.code, text=str(refusal)))
+
     def _note(self, record: Callable[..., None], kind: str, message: Proto, request: pb.Request) -> None:
-        record(self._state, kind, message.SerializeToString(), run=request.run, round_=request.round)
+        record(self._state, kind, message.SerializeToString(), run=request.run[:80], round_=request.round)
 
 
 def serve(trainer: Trainer, path: Path) -> grpc.Server:
@@ -96,7 +104,7 @@ def serve(trainer: Trainer, path: Path) -> grpc.Server:
         EngineError: The path is too long, in use, or cannot be made.
     """
     _free(path)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=OPTIONS)
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=OPTIONS)
     add_TrainerServicer_to_server(Service(trainer), server)
     old_mask = os.umask(0o007)
     try:

@@ -1,5 +1,6 @@
 """The trainer: one hospital's warm model and data, and the gate every request passes."""
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,10 @@ from client_app.site import accept
 from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
+from fedfm.errors import WireError
 from fedfm.wire import Description, EvaluateReply, Request, TrainReply
+
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 Reply = TypeVar("Reply", Description, TrainReply, EvaluateReply)
 
@@ -59,6 +63,7 @@ class Trainer:
     def _answer(self, request: Request, how: Callable[[Round], Reply]) -> Reply:
         with self._lock:
             study = study_from_json(request.study)
+            _check_names(request, study)
             accept(self.site, study)
             planned = plan(self.site, study)
             return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request))
@@ -69,3 +74,15 @@ class Trainer:
             self._warm = None  # two models at once may not fit
             self._warm = (key, prepare(self.site, study))
         return self._warm[1]
+
+
+def _check_names(request: Request, study: Study) -> None:
+    """Refuse a run's name or a round that the ledger and the audit log should not have to keep."""
+    if not _RUN_NAME.fullmatch(request.run) or request.round > study.rounds:
+        raise WireError(
+            "SITE-E135",
+            "a run or a round that cannot be",
+            where="run and round of the request",
+            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round of at most {study.rounds}",
+            fix="the coordinator must mend it",
+        )

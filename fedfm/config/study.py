@@ -64,7 +64,7 @@ class Training:
     """One round of local fine-tuning."""
 
     local_steps: int = setting(4, "optimiser steps per round", unit="steps", low=1, high=10_000)
-    sample_rate: float = setting(1.0, "chance of each patient to be in a step; 1 is the full batch", above=0, high=1)
+    sample_rate: float = setting(1.0, "chance of each patient to be in a step; 1 is the full batch", low=0.001, high=1)
     learning_rate: float = setting(5.0, "step length, relative to the clipping norm where one is set", above=0)
     momentum: float = setting(0.9, "momentum of local SGD, fresh in each round", low=0, high=0.999)
     weight_decay: float = setting(0.0, "pull to zero, applied after the noise", low=0)

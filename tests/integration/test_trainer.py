@@ -60,6 +60,8 @@ def test_rounds_charge_and_restarts_do_not_lower_epsilon(
     three = again.train(request(3, start_parameters))
     assert three.privacy.train == pytest.approx(three.privacy.planned, rel=1e-6)
     with pytest.raises(FedFMError, match="SITE-E104"):
+        again.train(request(3, start_parameters))
+    with pytest.raises(FedFMError, match="SITE-E135"):
         again.train(request(4, start_parameters))
     other_run = request(1, start_parameters, run="run-2")
     with pytest.raises(FedFMError, match="budget of the total"):
@@ -134,9 +136,14 @@ def test_hostile_requests_are_refused_and_spend_nothing(
         hostile.append(request_to_proto(request(1, {**start_parameters, **change})))
     poisoned = {name: np.full_like(array, np.nan) for name, array in start_parameters.items()}
     hostile.append(request_to_proto(request(1, poisoned)))
+    huge = {name: np.full_like(array, 3e38) for name, array in start_parameters.items()}
+    hostile.append(request_to_proto(request(1, huge)))
+    hostile += [request_to_proto(request(1, start_parameters, run=run)) for run in ("", "a/../b", "x" * 2_000_000)]
+    audit = tmp_path / "a" / "state" / "audit.jsonl"
     with grpc.insecure_channel(f"unix:{socket}") as channel:
         for message in hostile:
             answer = TrainerStub(channel).Train(message)
+            assert json.loads(audit.read_text().splitlines()[-1])["kind"] == "TrainAnswer"  # refusals are noted too
             assert answer.WhichOneof("answer") == "refusal", message.round
             assert answer.refusal.code
             assert "internal error" not in answer.refusal.text, answer.refusal.text

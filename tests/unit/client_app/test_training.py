@@ -204,3 +204,15 @@ def test_planted_faults_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(AssertionError):
         test()
+
+
+def test_a_patient_whose_gradient_overflows_moves_nobody_elses_part() -> None:
+    # a coordinator that sends parameters made to overflow for one patient must not learn whether it is there
+    usual, mechanism = cohort_of([1, 2, 1]), Mechanism(TINY_NOISE, 0.1, expected_units=3)
+    states = [*usual.states, torch.full((4,), float("inf")), torch.full((4,), float("nan"))]
+    poisoned = Cohort(
+        states, torch.cat([usual.labels, torch.tensor([0, 1])]), cohort_of([1, 2, 1, 2]).units, torch.ones(6)
+    )
+    with_patient, without = moved(poisoned, mechanism), moved(usual, mechanism)
+    assert torch.isfinite(with_patient).all()
+    assert float((with_patient - without).norm()) <= 0.1 * (1 + 1e-4)

@@ -1,0 +1,58 @@
+"""What is summed over audit patients is bounded for each of them, and independent of the others."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from client_app import checks
+from client_app.rounds import _probabilities
+from client_app.training import Cohort
+from fedfm.config.study import Explainability
+from fedfm.examples import Example
+from fedfm.explain.faithfulness import Faithfulness
+
+SETTINGS = Explainability(steps=2)
+
+
+def test_figures_that_cannot_be_computed_count_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Faithfulness(np.array([np.nan, np.inf, 0.5]), np.array([-np.inf, 2.0, -0.5]), np.zeros(3))
+    monkeypatch.setattr(checks, "faithfulness", lambda *_, **__: broken)
+    measured = checks.explain(nn.Identity(), [], SETTINGS)  # type: ignore[arg-type]
+    assert measured.comprehensiveness.tolist() == [0.0, 1.0, 0.5]
+    assert measured.random_order.tolist() == [-1.0, 1.0, -0.5]
+
+
+def test_random_orders_come_from_no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    empty = Faithfulness(np.zeros(0), np.zeros(0), np.zeros(0))
+
+    def faithfulness(*_: object, rng: np.random.Generator, **__: object) -> Faithfulness:
+        drawn.append(int(rng.integers(2**63)))
+        return empty
+
+    monkeypatch.setattr(checks, "faithfulness", faithfulness)
+    for _ in range(2):
+        np.random.seed(1)
+        checks.explain(nn.Identity(), [], SETTINGS)  # type: ignore[arg-type]
+    assert drawn[0] != drawn[1]
+
+
+def test_one_document_a_patient_by_a_coin_that_others_do_not_move() -> None:
+    everyone = [Example(str(n % 50), 0, text=str(n)) for n in range(200)]
+    chosen = checks.one_per_patient(everyone, 0.4, "run")
+    assert len({example.patient for example in chosen}) == len(chosen)
+    assert 8 <= len(chosen) <= 32
+    without = checks.one_per_patient([e for e in everyone if e.patient != "7"], 0.4, "run")
+    assert without == [example for example in chosen if example.patient != "7"]
+
+
+def test_a_patient_whose_score_overflows_counts_as_undecided() -> None:
+    class Overflowing(nn.Module):
+        def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
+            return torch.stack([torch.stack([state[0], -state[0]]) for state in states])
+
+    cohort = Cohort([torch.tensor([2.0]), torch.tensor([float("inf")])], torch.tensor([0, 1]), [], torch.ones(2))
+    found = _probabilities(Overflowing(), cohort, 8, classes=2)  # type: ignore[arg-type]
+    assert found[1].tolist() == [0.5, 0.5]
+    assert found[0, 0] > 0.9
