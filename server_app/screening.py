@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fedfm.arrays import Arrays, check_layout, layout
 from fedfm.errors import IncompatibleUpdate
 
-MAX_UPDATE = 1e6
+MAX_UPDATE = 100.0
 """Largest magnitude of an entry of an update; trained parameters are of order 1, so only a fault comes near."""
 
 MAX_PATIENTS = 10**7
