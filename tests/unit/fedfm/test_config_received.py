@@ -77,7 +77,7 @@ studies = tasks_with_models().flatmap(
         training=st.builds(
             Training,
             counts(1, 10_000),
-            between(1e-6, 1),
+            between(0.001, 1),
             between(1e-6, 10),
             between(0, 0.999),
             between(0, 1),
