@@ -18,6 +18,7 @@ from client_app import audit_log, chain
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
 from client_app.ledger import SPLITS, Ledger
+from client_app.site import own_delta
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.errors import DataError, FedFMError
@@ -63,7 +64,7 @@ def budget(site_file: SiteFile, as_json: AsJson = False) -> None:
     with _friendly():
         site = load_site(site_file)
         cap, ledger = site.policy.max_epsilon, _ledger(site)
-        delta = min(site.declared_patients**-1.1, site.policy.max_delta)
+        delta = own_delta(site)
         spent = {split: ledger.epsilon(split, delta) for split in SPLITS}
         unprotected = [split for split, value in spent.items() if math.isinf(value)]
         if as_json:

@@ -8,6 +8,7 @@ from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
 from fedfm.privacy import Release, epsilon, plan_noise
+from fedfm.schedule import evaluation_rounds, explanation_rounds
 
 _LAST_IS_WORTH = 9  # a third of the noise on the way; the report's figures come from it
 
@@ -72,17 +73,6 @@ def plan(site: Site, study: Study) -> Plan:
     )
     _enough_noise(site, made)
     return made
-
-
-def evaluation_rounds(study: Study) -> list[int]:
-    """Return the rounds after which test patients are counted; the last is always one."""
-    return [r for r in range(1, study.rounds + 1) if r % study.evaluation.every == 0 or r == study.rounds]
-
-
-def explanation_rounds(study: Study) -> list[int]:
-    """Return the rounds after which audit patients' explanations are summed; the last is always one."""
-    every = study.explainability.every
-    return [r for r in range(1, study.rounds + 1) if (every and r % every == 0) or r == study.rounds]
 
 
 def _reweighting(study: Study) -> Release | None:

@@ -15,7 +15,7 @@ from client_app import checks
 from client_app.cohorts import Prepared, device_of
 from client_app.ledger import Charge, Ledger, Limits, Split
 from client_app.noise import secure_normal, secure_uniform
-from client_app.plan import Plan, explanation_rounds
+from client_app.plan import Plan
 from client_app.private_step import Mechanism
 from client_app.reweighting import REWEIGHTINGS, declared_groups, group_label_table, noisy_table_once, weights_of
 from client_app.sampling import Uniform
@@ -29,6 +29,7 @@ from fedfm.metrics.counts import columns, patient_cells
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import load_trainable, trainable
 from fedfm.privacy import Release
+from fedfm.schedule import explanation_rounds
 from fedfm.wire import Description, EvaluateReply, PrivacySpent, Request, TrainReply
 
 LARGEST_PARAMETER = 1e3

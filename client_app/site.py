@@ -28,13 +28,14 @@ def accept(site: Site, study: Study) -> None:
         )
 
 
-def delta(site: Site, study: Study) -> float:
-    """Return the delta that epsilons are stated at: the study's, else the site's own default.
+def own_delta(site: Site) -> float:
+    """Return the site's default delta: declared patients to the power -1.1, never above the policy's cap."""
+    return min(float(site.declared_patients**-1.1), site.policy.max_delta)
 
-    The default is declared patients to the power -1.1, and never above the policy's cap.
-    """
-    own = min(site.declared_patients**-1.1, site.policy.max_delta)
-    return own if study.privacy.delta is None else study.privacy.delta
+
+def delta(site: Site, study: Study) -> float:
+    """Return the delta that epsilons are stated at: the study's, else the site's own default."""
+    return own_delta(site) if study.privacy.delta is None else study.privacy.delta
 
 
 def _refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:

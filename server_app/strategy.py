@@ -15,6 +15,7 @@ from fedfm.config.study import Study
 from fedfm.errors import EngineError
 from fedfm.metrics.counts import columns
 from fedfm.records import write_arrays
+from fedfm.schedule import evaluation_rounds
 from fedfm.wire import (
     EvaluateReply,
     Request,
@@ -83,7 +84,7 @@ class FairFedAvg(FedAvg):
             self._roster.poll(grid, round_number=number)
             arrays = self._train(number, arrays, grid)
             keep_checkpoint(self._folder, round_number=number, parameters=self._parameters)
-            if number % self._study.evaluation.every == 0 or number == self._study.rounds:
+            if number in evaluation_rounds(self._study):
                 self._evaluate(number, arrays, grid)
         # Algorithm 1, line 15
         result = Result()

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from client_app.plan import evaluation_rounds, explanation_rounds, plan
+from client_app.plan import plan
 from client_app.site import accept, delta
 from fedfm.config.compose import compose_study
 from fedfm.config.site import Data, Policy, Site, Split
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
 from fedfm.privacy import Release, epsilon
+from fedfm.schedule import evaluation_rounds, explanation_rounds
 
 
 def site(**policy: object) -> Site:
