@@ -64,6 +64,11 @@ class Ledger:
         """
         return [_charge(entry) for entry in chain.read(self.path)]
 
+    def head(self) -> tuple[int, str]:
+        """Return the number of entries, and the seal of the last; empty where there is none."""
+        entries = chain.read(self.path)
+        return len(entries), str(entries[-1]["seal"]) if entries else ""
+
     def epsilon(self, split: Split, delta: float, *, run: str | None = None) -> float:
         """Return epsilon of one patient of ``split``: of all runs, or of one. ``inf`` after an unprotected release."""
         return _epsilon(

@@ -15,7 +15,6 @@ from client_app import checks
 from client_app.cohorts import Prepared, device_of
 from client_app.ledger import Charge, Ledger, Limits, Split
 from client_app.noise import secure_normal, secure_uniform
-from client_app.plan import Plan
 from client_app.private_step import Mechanism
 from client_app.reweighting import REWEIGHTINGS, declared_groups, group_label_table, noisy_table_once, weights_of
 from client_app.sampling import Uniform
@@ -28,6 +27,7 @@ from fedfm.examples import Example
 from fedfm.metrics.counts import columns, patient_cells
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import load_trainable, trainable
+from fedfm.plan import Plan, sd
 from fedfm.privacy import Release
 from fedfm.schedule import explanation_rounds
 from fedfm.wire import Description, EvaluateReply, PrivacySpent, Request, TrainReply
@@ -78,6 +78,7 @@ class Round:
     def spent(self) -> PrivacySpent:
         """Return what one patient of each split has spent at this site, over all runs and studies."""
         at, run = self.plan.delta, self.request.run
+        entries, seal = self.ledger.head()
         return PrivacySpent(
             unit=self.study.privacy.unit if self.private else "none",
             delta=at,
@@ -87,6 +88,8 @@ class Round:
             run=self.ledger.epsilon("train", at, run=run),
             planned=self.plan.planned,
             noise_multiplier=self.plan.training.noise_multiplier,
+            entries=entries,
+            seal=seal,
         )
 
 
@@ -238,8 +241,8 @@ def _count(asked: Round) -> tuple[NDArray[np.float64], float]:
         bins=columns(len(labels), bins=study.evaluation.bins, is_last=is_last),
         positive=labels.index(study.task.positive) if study.task.positive else len(labels) - 1,
     )
-    sd = release.noise_multiplier / math.sqrt(release.steps)
-    return exact + _noise(exact.shape, sd), sd
+    added = sd(release)
+    return exact + _noise(exact.shape, added), added
 
 
 def _explain(asked: Round) -> tuple[dict[str, float], float]:
@@ -253,9 +256,9 @@ def _explain(asked: Round) -> tuple[dict[str, float], float]:
         measured = checks.explain(asked.prepared.model, documents, asked.study.explainability)
         sums = np.array([measured.comprehensiveness.sum(), measured.random_order.sum(), len(documents)])
     # a patient who comes or goes moves each of three sums by at most 1
-    sd = release.noise_multiplier * math.sqrt(3)
-    noisy = sums + _noise(sums.shape, sd)
-    return dict(zip(("comprehensiveness", "random_order", "documents"), map(float, noisy), strict=True)), sd
+    added = sd(release) * math.sqrt(3)
+    noisy = sums + _noise(sums.shape, added)
+    return dict(zip(("comprehensiveness", "random_order", "documents"), map(float, noisy), strict=True)), added
 
 
 def _audit_documents(asked: Round) -> list[Example]:
@@ -283,8 +286,8 @@ def _unit_names(examples: Sequence[Example], *, by_record: bool) -> list[str]:
     return [str(index) if by_record else example.patient for index, example in enumerate(examples)]
 
 
-def _noise(shape: tuple[int, ...], sd: float) -> NDArray[np.float64]:
-    return secure_normal(math.prod(shape)).reshape(shape) * sd if sd else np.zeros(shape)
+def _noise(shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:
+    return secure_normal(math.prod(shape)).reshape(shape) * scale if scale else np.zeros(shape)
 
 
 def _public_coins(asked: Round) -> Uniform:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
+from fedfm.plan import Plan, default_delta, plan, sd
 
 
 def accept(site: Site, study: Study) -> None:
@@ -28,9 +29,31 @@ def accept(site: Site, study: Study) -> None:
         )
 
 
+def agreed_plan(site: Site, study: Study) -> Plan:
+    """Return the noise of every release of the study at this site.
+
+    Raises:
+        PolicyError: No noise keeps the study within its budget, or less than the policy's least would be added.
+    """
+    made = plan(study, delta=delta(site, study))
+    least = site.policy.min_noise_multiplier
+    added = {"training": made.training.noise_multiplier, **{name: sd(release) for name, release in made.at_once()}}
+    for name, noise in added.items():
+        if 0 < noise < least:
+            raise PolicyError(
+                "SITE-E105",
+                f"less noise than the site allows, in {name}",
+                where=f"policy of {site.id}",
+                found=f"noise multiplier {noise:.3f}",
+                allowed=f"at least {least:g}",
+                fix="lower the study's epsilon",
+            )
+    return made
+
+
 def own_delta(site: Site) -> float:
-    """Return the site's default delta: declared patients to the power -1.1, never above the policy's cap."""
-    return min(float(site.declared_patients**-1.1), site.policy.max_delta)
+    """Return the site's default delta: a tenth of one in its declared patients, never above the policy's cap."""
+    return min(default_delta(site.declared_patients), site.policy.max_delta)
 
 
 def delta(site: Site, study: Study) -> float:

@@ -25,7 +25,7 @@ from fedfm.records import (
     write_numbers,
 )
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class PrivacySpent:
         run: Epsilon of a training patient in this run alone.
         planned: What ``run`` will be after the study's last round.
         noise_multiplier: Noise of the training steps, in clipping norms.
+        entries: Length of the site's ledger; never falls. The coordinator keeps it and says it back
+            (``Request.ledger_entries``), so that a site notices an older ledger in the place of its own.
+        seal: Seal of the ledger's last entry; empty where there is none.
     """
 
     unit: str
@@ -51,6 +54,8 @@ class PrivacySpent:
     run: float
     planned: float
     noise_multiplier: float
+    entries: int = 0
+    seal: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class Request:
         round: 1-based number of the round; 0 for the description before the first.
         layout: Fingerprint of names and shapes of ``parameters``.
         parameters: float32 global trainable parameters; empty for a description.
+        statistics: float32 pooled statistics that the model's input is standardised by; empty where the
+            study does not ask for them, and before they are pooled.
+        ledger_entries: What the coordinator last heard of this site's ledger: its length; 0 for nothing.
+        ledger_seal: The seal of the last of these entries; empty for nothing.
     """
 
     run: str
@@ -70,6 +79,9 @@ class Request:
     round: int
     layout: str
     parameters: Arrays = field(default_factory=dict)
+    statistics: Arrays = field(default_factory=dict)
+    ledger_entries: int = 0
+    ledger_seal: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,12 @@ class EvaluateReply:
         explanation_sd: Standard deviation of the noise in each sum.
         seconds: Wall time.
         privacy: Spent so far, this evaluation included.
+        groups: ``attribute=group`` to float64[C, C]: test patients of the group by label and predicted
+            class; each patient adds 1 to each attribute. Empty when not asked.
+        groups_sd: Standard deviation of the noise in each number of ``groups``.
+        losses: Sums over audit patients: ``loss``, each clipped to [0, 1] (``fedfm.metrics.counts.clipped_loss``),
+            and ``patients``; empty when not asked.
+        losses_sd: Standard deviation of the noise in each of ``losses``.
     """
 
     site: str
@@ -141,24 +159,38 @@ class EvaluateReply:
     explanation_sd: float
     seconds: float
     privacy: PrivacySpent
+    groups: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    groups_sd: float = 0.0
+    losses: Mapping[str, float] = field(default_factory=dict)
+    losses_sd: float = 0.0
 
 
-# The records of each message and the fields in them; "arrays" and "explanation" are free in their names.
-_PRIVACY = dict.fromkeys(("delta", "train", "audit", "test", "run", "planned", "noise_multiplier"), float)
-_REQUEST: Table = {"text": {"run": str, "study": str, "layout": str}, "numbers": {"round": int}}
+# The records of each message and the fields in them; the others ("arrays", "groups" …) are free in their names.
+_PRIVACY = {
+    **dict.fromkeys(("delta", "train", "audit", "test", "run", "planned", "noise_multiplier"), float),
+    "entries": int,
+}
+_SPENT = {"unit": str, "seal": str}
+_REQUEST: Table = {
+    "text": {"run": str, "study": str, "layout": str, "ledger_seal": str},
+    "numbers": {"round": int, "ledger_entries": int},
+}
 _DESCRIPTION: Table = {
-    "text": {"site": str, "layout": str, "device": str, "groups": list, "unit": str},
+    "text": {"site": str, "layout": str, "device": str, "groups": list, **_SPENT},
     "numbers": {"declared_patients": int},
     "privacy": _PRIVACY,
 }
 _TRAIN_REPLY: Table = {
-    "text": {"site": str, "layout": str, "unit": str},
+    "text": {"site": str, "layout": str, **_SPENT},
     "numbers": {"round": int, "declared_patients": int, "seconds": float},
     "privacy": _PRIVACY,
 }
 _EVALUATE_REPLY: Table = {
-    "text": {"site": str, "unit": str},
-    "numbers": {"round": int, "cells_sd": float, "explanation_sd": float, "seconds": float},
+    "text": {"site": str, **_SPENT},
+    "numbers": {
+        "round": int,
+        **dict.fromkeys(("cells_sd", "explanation_sd", "groups_sd", "losses_sd", "seconds"), float),
+    },
     "privacy": _PRIVACY,
 }
 
@@ -167,6 +199,7 @@ def request_to_records(request: Request) -> RecordDict:
     """Write a request into Flower's records; arrays as ``.npy`` bytes, never pickle."""
     written = write(_REQUEST, vars(request), version=WIRE_VERSION, kind="request")
     written["arrays"] = write_arrays(request.parameters)
+    written["statistics"] = write_arrays(request.statistics)
     return written
 
 
@@ -176,8 +209,9 @@ def request_from_records(records: RecordDict) -> Request:
     Raises:
         WireError: Another version or kind, a missing or unexpected field, a wrong type, or unreadable arrays.
     """
-    fields = read(_REQUEST, records, version=WIRE_VERSION, kind="request", free={"arrays"})
-    return Request(**fields, parameters=read_arrays(records, "arrays", np.float32))
+    fields = read(_REQUEST, records, version=WIRE_VERSION, kind="request", free={"arrays", "statistics"})
+    parameters, statistics = (read_arrays(records, name, np.float32) for name in ("arrays", "statistics"))
+    return Request(**fields, parameters=parameters, statistics=statistics)
 
 
 def description_to_records(description: Description) -> RecordDict:
@@ -209,19 +243,26 @@ def evaluate_reply_to_records(reply: EvaluateReply) -> RecordDict:
     """Write a site's sums into Flower's records."""
     written = write(_EVALUATE_REPLY, _flat(reply), version=WIRE_VERSION, kind="evaluate_reply")
     written["arrays"] = write_arrays({"cells": reply.cells})
+    written["groups"] = write_arrays(reply.groups)
     written["explanation"] = write_numbers(reply.explanation)
+    written["losses"] = write_numbers(reply.losses)
     return written
 
 
 def evaluate_reply_from_records(records: RecordDict) -> EvaluateReply:
     """Read what ``evaluate_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
-    free = {"arrays", "explanation"}
+    free = {"arrays", "groups", "explanation", "losses"}
     fields = read(_EVALUATE_REPLY, records, version=WIRE_VERSION, kind="evaluate_reply", free=free)
     arrays = read_arrays(records, "arrays", np.float64)
     if set(arrays) != {"cells"} or arrays["cells"].ndim != 2:
         raise unreadable("arrays", f"{len(arrays)} arrays", "one table, cells")
-    explanation = read_numbers(records, "explanation")
-    return EvaluateReply(**_nested(fields), cells=arrays["cells"], explanation=explanation)
+    return EvaluateReply(
+        **_nested(fields),
+        cells=arrays["cells"],
+        groups=read_arrays(records, "groups", np.float64),
+        explanation=read_numbers(records, "explanation"),
+        losses=read_numbers(records, "losses"),
+    )
 
 
 def _flat(message: Description | TrainReply | EvaluateReply) -> dict[str, Any]:
@@ -229,5 +270,5 @@ def _flat(message: Description | TrainReply | EvaluateReply) -> dict[str, Any]:
 
 
 def _nested(fields: dict[str, Any]) -> dict[str, Any]:
-    spent = {name: fields.pop(name) for name in ("unit", *_PRIVACY)}
+    spent = {name: fields.pop(name) for name in (*_SPENT, *_PRIVACY)}
     return {**fields, "privacy": PrivacySpent(**spent)}

@@ -1,6 +1,7 @@
 """What is refused before it can touch the global model or the counts, with the reason."""
 
 import math
+import re
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -20,6 +21,9 @@ MAX_SECONDS = 1e7
 
 MAX_SPENT = 1e12
 """Largest finite epsilon or noise multiplier; an epsilon beyond it is no guarantee, and is said as infinity."""
+
+MAX_ENTRIES = 2**53
+"""Longest ledger that a site may report."""
 
 MAX_NOISE = 1e4
 """Largest standard deviation of a count or a sum, in patients or documents; beyond it no figure could be given."""
@@ -134,7 +138,14 @@ def screen_cohort(declared_patients: int) -> None:
 
 
 def screen_account(
-    *, unit: str, delta: float, noise_multiplier: float, seconds: float = 0.0, **epsilons: float
+    *,
+    unit: str,
+    delta: float,
+    noise_multiplier: float,
+    entries: int,
+    seal: str,
+    seconds: float = 0.0,
+    **epsilons: float,
 ) -> None:
     """Let through only what can be: time and privacy are reported, and a report must not fail over them.
 
@@ -144,6 +155,8 @@ def screen_account(
         unit: Unit of privacy, as ``fedfm.wire.PrivacySpent`` names it, like all that follows.
         delta: In (0, 1).
         noise_multiplier: At least 0.
+        entries: Length of the site's ledger.
+        seal: 64 hexadecimal digits, or empty for an empty ledger.
         seconds: How long the site says that it took; at least 0.
         epsilons: Every epsilon by its name; at least 0.
 
@@ -156,6 +169,9 @@ def screen_account(
     if not 0 < delta < 1:
         raise IncompatibleUpdate("ROUND-E019", "delta is out of range", found=f"{delta:g}", allowed="between 0 and 1")
     _within("ROUND-E019", "noise_multiplier", noise_multiplier, (0.0, MAX_SPENT))
+    _within("ROUND-E019", "entries", entries, (0, MAX_ENTRIES))
+    if bool(seal) != bool(entries) or not re.fullmatch(r"([0-9a-f]{64})?", seal):
+        raise IncompatibleUpdate("ROUND-E019", "no seal of a ledger", found=seal[:20], allowed="64 hexadecimal digits")
     for name, epsilon in epsilons.items():
         if epsilon != math.inf:
             _within("ROUND-E019", f"epsilon ({name})", epsilon, (0.0, MAX_SPENT))

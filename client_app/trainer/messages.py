@@ -1,9 +1,12 @@
 """The dataclasses of ``fedfm.wire`` to the messages of ``trainer.proto``, and back. Free of torch."""
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from client_app.trainer import trainer_pb2 as pb
-from fedfm.arrays import from_bytes, to_bytes
+from fedfm.arrays import Arrays, from_bytes, to_bytes
 from fedfm.errors import WireError
 from fedfm.wire import WIRE_VERSION, Description, EvaluateReply, PrivacySpent, Request, TrainReply
 
@@ -16,7 +19,10 @@ def request_to_proto(request: Request) -> pb.Request:
         study_json=request.study,
         round=request.round,
         layout=request.layout,
-        parameters=to_bytes(request.parameters) if request.parameters else b"",
+        parameters=_packed(request.parameters),
+        statistics=_packed(request.statistics),
+        ledger_entries=request.ledger_entries,
+        ledger_seal=request.ledger_seal,
     )
 
 
@@ -34,8 +40,16 @@ def request_from_proto(message: pb.Request) -> Request:
             allowed=str(WIRE_VERSION),
             fix="use the same fedfm version at the coordinator and at the site",
         )
-    parameters = from_bytes(message.parameters) if message.parameters else {}
-    return Request(message.run, message.study_json, message.round, message.layout, parameters)
+    return Request(
+        run=message.run,
+        study=message.study_json,
+        round=message.round,
+        layout=message.layout,
+        parameters=_unpacked(message.parameters),
+        statistics=_unpacked(message.statistics),
+        ledger_entries=message.ledger_entries,
+        ledger_seal=message.ledger_seal,
+    )
 
 
 def description_to_proto(description: Description) -> pb.Description:
@@ -98,6 +112,10 @@ def evaluate_reply_to_proto(reply: EvaluateReply) -> pb.EvaluateReply:
         cells_sd=reply.cells_sd,
         explanation=dict(reply.explanation),
         explanation_sd=reply.explanation_sd,
+        groups={name: pb.Table(rows=len(table), cells=table.ravel().tolist()) for name, table in reply.groups.items()},
+        groups_sd=reply.groups_sd,
+        losses=dict(reply.losses),
+        losses_sd=reply.losses_sd,
         seconds=reply.seconds,
         privacy=_spent_to_proto(reply.privacy),
     )
@@ -108,13 +126,29 @@ def evaluate_reply_from_proto(message: pb.EvaluateReply) -> EvaluateReply:
     return EvaluateReply(
         site=message.site,
         round=message.round,
-        cells=np.array(message.cells, dtype=np.float64).reshape(message.labels, -1),
+        cells=_table(message.labels, message.cells),
         cells_sd=message.cells_sd,
         explanation=dict(message.explanation),
         explanation_sd=message.explanation_sd,
+        groups={name: _table(table.rows, table.cells) for name, table in message.groups.items()},
+        groups_sd=message.groups_sd,
+        losses=dict(message.losses),
+        losses_sd=message.losses_sd,
         seconds=message.seconds,
         privacy=_spent_from_proto(message.privacy),
     )
+
+
+def _packed(arrays: Arrays) -> bytes:
+    return to_bytes(arrays) if arrays else b""
+
+
+def _unpacked(data: bytes) -> Arrays:
+    return from_bytes(data) if data else {}
+
+
+def _table(rows: int, cells: Iterable[float]) -> NDArray[np.float64]:
+    return np.array(cells, dtype=np.float64).reshape(rows, -1)
 
 
 def _spent_to_proto(spent: PrivacySpent) -> pb.PrivacySpent:
@@ -127,6 +161,8 @@ def _spent_to_proto(spent: PrivacySpent) -> pb.PrivacySpent:
         run=spent.run,
         planned=spent.planned,
         noise_multiplier=spent.noise_multiplier,
+        entries=spent.entries,
+        seal=spent.seal,
     )
 
 
@@ -140,4 +176,6 @@ def _spent_from_proto(message: pb.PrivacySpent) -> PrivacySpent:
         run=message.run,
         planned=message.planned,
         noise_multiplier=message.noise_multiplier,
+        entries=message.entries,
+        seal=message.seal,
     )

@@ -4,56 +4,69 @@
 # source: client_app/trainer/trainer.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 33, 5, "", "client_app/trainer/trainer.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'client_app/trainer/trainer.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n client_app/trainer/trainer.proto\x12\x10\x66\x65\x64\x66m.trainer.v1"s\n\x07Request\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x12\n\nstudy_json\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x0c"\x0f\n\rStatusRequest"%\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t"\x8f\x01\n\x0cPrivacySpent\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\r\n\x05train\x18\x03 \x01(\x01\x12\r\n\x05\x61udit\x18\x04 \x01(\x01\x12\x0c\n\x04test\x18\x05 \x01(\x01\x12\x0b\n\x03run\x18\x06 \x01(\x01\x12\x0f\n\x07planned\x18\x07 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x08 \x01(\x01"\x97\x01\n\x0b\x44\x65scription\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent"\xa6\x01\n\nTrainReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06update\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12/\n\x07privacy\x18\x07 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent"\xb2\x02\n\rEvaluateReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\x01\x12\x10\n\x08\x63\x65lls_sd\x18\x05 \x01(\x01\x12\x45\n\x0b\x65xplanation\x18\x06 \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.ExplanationEntry\x12\x16\n\x0e\x65xplanation_sd\x18\x07 \x01(\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12/\n\x07privacy\x18\t \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x1a\x32\n\x10\x45xplanationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01"~\n\x0e\x44\x65scribeAnswer\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1d.fedfm.trainer.v1.DescriptionH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer"t\n\x0bTrainAnswer\x12-\n\x05reply\x18\x01 \x01(\x0b\x32\x1c.fedfm.trainer.v1.TrainReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer"z\n\x0e\x45valuateAnswer\x12\x30\n\x05reply\x18\x01 \x01(\x0b\x32\x1f.fedfm.trainer.v1.EvaluateReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer"I\n\x0cStatusAnswer\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x15\n\rfedfm_version\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t2\xa9\x02\n\x07Trainer\x12G\n\x08\x44\x65scribe\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.DescribeAnswer\x12\x41\n\x05Train\x12\x19.fedfm.trainer.v1.Request\x1a\x1d.fedfm.trainer.v1.TrainAnswer\x12G\n\x08\x45valuate\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.EvaluateAnswer\x12I\n\x06Status\x12\x1f.fedfm.trainer.v1.StatusRequest\x1a\x1e.fedfm.trainer.v1.StatusAnswerb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client_app/trainer/trainer.proto\x12\x10\x66\x65\x64\x66m.trainer.v1\"\xb4\x01\n\x07Request\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x12\n\nstudy_json\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x0c\x12\x12\n\nstatistics\x18\x07 \x01(\x0c\x12\x16\n\x0eledger_entries\x18\x08 \x01(\x04\x12\x13\n\x0bledger_seal\x18\t \x01(\t\"\x0f\n\rStatusRequest\"%\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xae\x01\n\x0cPrivacySpent\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\r\n\x05train\x18\x03 \x01(\x01\x12\r\n\x05\x61udit\x18\x04 \x01(\x01\x12\x0c\n\x04test\x18\x05 \x01(\x01\x12\x0b\n\x03run\x18\x06 \x01(\x01\x12\x0f\n\x07planned\x18\x07 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x08 \x01(\x01\x12\x0f\n\x07\x65ntries\x18\t \x01(\x04\x12\x0c\n\x04seal\x18\n \x01(\t\"\x97\x01\n\x0b\x44\x65scription\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xa6\x01\n\nTrainReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06update\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12/\n\x07privacy\x18\x07 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xc9\x04\n\rEvaluateReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\x01\x12\x10\n\x08\x63\x65lls_sd\x18\x05 \x01(\x01\x12\x45\n\x0b\x65xplanation\x18\x06 \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.ExplanationEntry\x12\x16\n\x0e\x65xplanation_sd\x18\x07 \x01(\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12/\n\x07privacy\x18\t \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x12;\n\x06groups\x18\n \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.GroupsEntry\x12\x11\n\tgroups_sd\x18\x0b \x01(\x01\x12;\n\x06losses\x18\x0c \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.LossesEntry\x12\x11\n\tlosses_sd\x18\r \x01(\x01\x1a\x32\n\x10\x45xplanationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x46\n\x0bGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.fedfm.trainer.v1.Table:\x02\x38\x01\x1a-\n\x0bLossesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"$\n\x05Table\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x02 \x03(\x01\"~\n\x0e\x44\x65scribeAnswer\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1d.fedfm.trainer.v1.DescriptionH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"t\n\x0bTrainAnswer\x12-\n\x05reply\x18\x01 \x01(\x0b\x32\x1c.fedfm.trainer.v1.TrainReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"z\n\x0e\x45valuateAnswer\x12\x30\n\x05reply\x18\x01 \x01(\x0b\x32\x1f.fedfm.trainer.v1.EvaluateReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"I\n\x0cStatusAnswer\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x15\n\rfedfm_version\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t2\xa9\x02\n\x07Trainer\x12G\n\x08\x44\x65scribe\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.DescribeAnswer\x12\x41\n\x05Train\x12\x19.fedfm.trainer.v1.Request\x1a\x1d.fedfm.trainer.v1.TrainAnswer\x12G\n\x08\x45valuate\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.EvaluateAnswer\x12I\n\x06Status\x12\x1f.fedfm.trainer.v1.StatusRequest\x1a\x1e.fedfm.trainer.v1.StatusAnswerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "client_app.trainer.trainer_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'client_app.trainer.trainer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_EVALUATEREPLY_EXPLANATIONENTRY"]._loaded_options = None
-    _globals["_EVALUATEREPLY_EXPLANATIONENTRY"]._serialized_options = b"8\001"
-    _globals["_REQUEST"]._serialized_start = 54
-    _globals["_REQUEST"]._serialized_end = 169
-    _globals["_STATUSREQUEST"]._serialized_start = 171
-    _globals["_STATUSREQUEST"]._serialized_end = 186
-    _globals["_REFUSAL"]._serialized_start = 188
-    _globals["_REFUSAL"]._serialized_end = 225
-    _globals["_PRIVACYSPENT"]._serialized_start = 228
-    _globals["_PRIVACYSPENT"]._serialized_end = 371
-    _globals["_DESCRIPTION"]._serialized_start = 374
-    _globals["_DESCRIPTION"]._serialized_end = 525
-    _globals["_TRAINREPLY"]._serialized_start = 528
-    _globals["_TRAINREPLY"]._serialized_end = 694
-    _globals["_EVALUATEREPLY"]._serialized_start = 697
-    _globals["_EVALUATEREPLY"]._serialized_end = 1003
-    _globals["_EVALUATEREPLY_EXPLANATIONENTRY"]._serialized_start = 953
-    _globals["_EVALUATEREPLY_EXPLANATIONENTRY"]._serialized_end = 1003
-    _globals["_DESCRIBEANSWER"]._serialized_start = 1005
-    _globals["_DESCRIBEANSWER"]._serialized_end = 1131
-    _globals["_TRAINANSWER"]._serialized_start = 1133
-    _globals["_TRAINANSWER"]._serialized_end = 1249
-    _globals["_EVALUATEANSWER"]._serialized_start = 1251
-    _globals["_EVALUATEANSWER"]._serialized_end = 1373
-    _globals["_STATUSANSWER"]._serialized_start = 1375
-    _globals["_STATUSANSWER"]._serialized_end = 1448
-    _globals["_TRAINER"]._serialized_start = 1451
-    _globals["_TRAINER"]._serialized_end = 1748
+  DESCRIPTOR._loaded_options = None
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._loaded_options = None
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_options = b'8\001'
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._loaded_options = None
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_options = b'8\001'
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._loaded_options = None
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_options = b'8\001'
+  _globals['_REQUEST']._serialized_start=55
+  _globals['_REQUEST']._serialized_end=235
+  _globals['_STATUSREQUEST']._serialized_start=237
+  _globals['_STATUSREQUEST']._serialized_end=252
+  _globals['_REFUSAL']._serialized_start=254
+  _globals['_REFUSAL']._serialized_end=291
+  _globals['_PRIVACYSPENT']._serialized_start=294
+  _globals['_PRIVACYSPENT']._serialized_end=468
+  _globals['_DESCRIPTION']._serialized_start=471
+  _globals['_DESCRIPTION']._serialized_end=622
+  _globals['_TRAINREPLY']._serialized_start=625
+  _globals['_TRAINREPLY']._serialized_end=791
+  _globals['_EVALUATEREPLY']._serialized_start=794
+  _globals['_EVALUATEREPLY']._serialized_end=1379
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_start=1210
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_end=1260
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_start=1262
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_end=1332
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_start=1334
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_end=1379
+  _globals['_TABLE']._serialized_start=1381
+  _globals['_TABLE']._serialized_end=1417
+  _globals['_DESCRIBEANSWER']._serialized_start=1419
+  _globals['_DESCRIBEANSWER']._serialized_end=1545
+  _globals['_TRAINANSWER']._serialized_start=1547
+  _globals['_TRAINANSWER']._serialized_end=1663
+  _globals['_EVALUATEANSWER']._serialized_start=1665
+  _globals['_EVALUATEANSWER']._serialized_end=1787
+  _globals['_STATUSANSWER']._serialized_start=1789
+  _globals['_STATUSANSWER']._serialized_end=1862
+  _globals['_TRAINER']._serialized_start=1865
+  _globals['_TRAINER']._serialized_end=2162
 # @@protoc_insertion_point(module_scope)

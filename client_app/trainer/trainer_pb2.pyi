@@ -7,20 +7,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Request(_message.Message):
-    __slots__ = ("wire_version", "run", "study_json", "round", "layout", "parameters")
+    __slots__ = ("wire_version", "run", "study_json", "round", "layout", "parameters", "statistics", "ledger_entries", "ledger_seal")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STUDY_JSON_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_SEAL_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     run: str
     study_json: str
     round: int
     layout: str
     parameters: bytes
-    def __init__(self, wire_version: _Optional[int] = ..., run: _Optional[str] = ..., study_json: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., parameters: _Optional[bytes] = ...) -> None: ...
+    statistics: bytes
+    ledger_entries: int
+    ledger_seal: str
+    def __init__(self, wire_version: _Optional[int] = ..., run: _Optional[str] = ..., study_json: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., parameters: _Optional[bytes] = ..., statistics: _Optional[bytes] = ..., ledger_entries: _Optional[int] = ..., ledger_seal: _Optional[str] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
@@ -35,7 +41,7 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class PrivacySpent(_message.Message):
-    __slots__ = ("unit", "delta", "train", "audit", "test", "run", "planned", "noise_multiplier")
+    __slots__ = ("unit", "delta", "train", "audit", "test", "run", "planned", "noise_multiplier", "entries", "seal")
     UNIT_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +50,8 @@ class PrivacySpent(_message.Message):
     RUN_FIELD_NUMBER: _ClassVar[int]
     PLANNED_FIELD_NUMBER: _ClassVar[int]
     NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    SEAL_FIELD_NUMBER: _ClassVar[int]
     unit: str
     delta: float
     train: float
@@ -52,7 +60,9 @@ class PrivacySpent(_message.Message):
     run: float
     planned: float
     noise_multiplier: float
-    def __init__(self, unit: _Optional[str] = ..., delta: _Optional[float] = ..., train: _Optional[float] = ..., audit: _Optional[float] = ..., test: _Optional[float] = ..., run: _Optional[float] = ..., planned: _Optional[float] = ..., noise_multiplier: _Optional[float] = ...) -> None: ...
+    entries: int
+    seal: str
+    def __init__(self, unit: _Optional[str] = ..., delta: _Optional[float] = ..., train: _Optional[float] = ..., audit: _Optional[float] = ..., test: _Optional[float] = ..., run: _Optional[float] = ..., planned: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., entries: _Optional[int] = ..., seal: _Optional[str] = ...) -> None: ...
 
 class Description(_message.Message):
     __slots__ = ("site", "declared_patients", "layout", "device", "groups", "privacy")
@@ -89,8 +99,22 @@ class TrainReply(_message.Message):
     def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
 
 class EvaluateReply(_message.Message):
-    __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy")
+    __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy", "groups", "groups_sd", "losses", "losses_sd")
     class ExplanationEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class GroupsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Table
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Table, _Mapping]] = ...) -> None: ...
+    class LossesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +130,10 @@ class EvaluateReply(_message.Message):
     EXPLANATION_SD_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_SD_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_SD_FIELD_NUMBER: _ClassVar[int]
     site: str
     round: int
     labels: int
@@ -115,7 +143,19 @@ class EvaluateReply(_message.Message):
     explanation_sd: float
     seconds: float
     privacy: PrivacySpent
-    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., labels: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ..., cells_sd: _Optional[float] = ..., explanation: _Optional[_Mapping[str, float]] = ..., explanation_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
+    groups: _containers.MessageMap[str, Table]
+    groups_sd: float
+    losses: _containers.ScalarMap[str, float]
+    losses_sd: float
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., labels: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ..., cells_sd: _Optional[float] = ..., explanation: _Optional[_Mapping[str, float]] = ..., explanation_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., groups: _Optional[_Mapping[str, Table]] = ..., groups_sd: _Optional[float] = ..., losses: _Optional[_Mapping[str, float]] = ..., losses_sd: _Optional[float] = ...) -> None: ...
+
+class Table(_message.Message):
+    __slots__ = ("rows", "cells")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    cells: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, rows: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class DescribeAnswer(_message.Message):
     __slots__ = ("description", "refusal")

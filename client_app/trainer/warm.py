@@ -9,9 +9,8 @@ from typing import TypeVar
 from client_app import rounds
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import Ledger
-from client_app.plan import plan
 from client_app.rounds import Round
-from client_app.site import accept
+from client_app.site import accept, agreed_plan
 from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -65,7 +64,7 @@ class Trainer:
             study = study_from_json(request.study)
             _check_names(request, study)
             accept(self.site, study)
-            planned = plan(self.site, study)
+            planned = agreed_plan(self.site, study)
             return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request))
 
     def _prepared(self, study: Study) -> Prepared:

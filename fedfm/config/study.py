@@ -72,6 +72,21 @@ class Training:
 
 
 @dataclass
+class Standardize:
+    """What the model's inputs are centred and scaled by: columns, or the states that enter the head of a text model."""
+
+    method: str = setting(
+        "reference",
+        "reference: the public ranges of task.columns; global: means and deviations pooled over sites before round 1, "
+        "with noise, on the ledger; site: the same of one site alone, which it keeps; none: values as they are",
+        choices=("reference", "global", "site", "none"),
+    )
+    share: float = setting(
+        0.2, "part of privacy.epsilon that the statistics of global and site may spend", above=0, high=0.9
+    )
+
+
+@dataclass
 class Privacy:
     """The privacy that the study asks for. A site may only be stricter."""
 
@@ -81,9 +96,7 @@ class Privacy:
     epsilon: float = setting(3.0, "budget of a training patient over all rounds", above=0, high=100)
     evaluation_epsilon: float = setting(3.0, "budget of a test patient over all evaluations", above=0, high=100)
     audit_epsilon: float = setting(3.0, "budget of an audit patient over all checks", above=0, high=100)
-    delta: float | None = setting(
-        None, "chance of failure; empty: declared patients to the power -1.1", above=0, high=0.1
-    )
+    delta: float | None = setting(None, "chance of failure; empty: 1 / (10 declared patients)", above=0, high=0.1)
     unit: str = setting("patient", "whose presence is hidden", choices=("patient", "record"))
     max_grad_norm: float | None = setting(
         0.1, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
@@ -110,6 +123,8 @@ class Evaluation:
         "noisy: counts with Gaussian noise; exact: no guarantee, a site must allow it",
         choices=("noisy", "exact"),
     )
+    groups: bool = setting(True, "count by task.groups too, in the last evaluation")
+    audit_loss: bool = setting(True, "sum the loss on audit patients too, in each evaluation")
 
 
 @dataclass
@@ -134,6 +149,7 @@ class Study:
     model: Model = setting(REQUIRED, "the distilled starting point")
     adapter: Adapter = setting(REQUIRED, "which parameters are trained, and travel")
     training: Training = setting(REQUIRED, "one round of local fine-tuning")
+    standardize: Standardize = setting(REQUIRED, "what the inputs are centred and scaled by")
     privacy: Privacy = setting(REQUIRED, "the privacy asked for")
     selection: Rule = setting(REQUIRED, "which sites take part in a round")
     weighting: Rule = setting(REQUIRED, "how much each site counts")

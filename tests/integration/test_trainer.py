@@ -25,6 +25,7 @@ from fedfm.config.compose import compose_study
 from fedfm.errors import EngineError, FedFMError
 from fedfm.model.build import build_model
 from fedfm.parameters import trainable
+from fedfm.wire import WIRE_VERSION
 from tests.integration.conftest import CANARY, TINY, TrainerProcess, request, write_hospital
 
 Start = Callable[[Path], TrainerProcess]
@@ -112,8 +113,8 @@ def test_exact_evaluation_needs_the_sites_consent(tmp_path: Path, serve_here: Se
 
 
 HOSTILE = {
-    "study is no JSON": lambda p: pb.Request(wire_version=1, run="r", study_json="{", round=1),
-    "study is another thing": lambda p: pb.Request(wire_version=1, run="r", study_json="[1]", round=1),
+    "study is no JSON": lambda p: pb.Request(wire_version=WIRE_VERSION, run="r", study_json="{", round=1),
+    "study is another thing": lambda p: pb.Request(wire_version=WIRE_VERSION, run="r", study_json="[1]", round=1),
     "other wire version": lambda p: pb.Request(wire_version=99, run="r", study_json="{}", round=1),
     "parameters are junk": lambda p: _with(p, parameters=b"junk"),
     "parameters are missing": lambda p: _with(p, parameters=b""),

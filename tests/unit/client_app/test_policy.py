@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client_app.plan import plan
-from client_app.site import accept, delta
+from client_app.site import accept, agreed_plan, delta
 from fedfm.config.compose import compose_study
 from fedfm.config.site import Data, Policy, Site, Split
 from fedfm.config.study import Study
@@ -81,21 +80,27 @@ def test_all_refusals_are_told_at_once() -> None:
 
 def test_a_tiny_noise_is_refused_even_within_epsilon() -> None:
     with pytest.raises(PolicyError, match="SITE-E105 less noise than the site allows"):
-        plan(site(min_noise_multiplier=50.0), study())
+        agreed_plan(site(min_noise_multiplier=50.0), study())
 
 
 def test_the_plan_keeps_every_split_within_its_budget_when_all_rounds_run() -> None:
-    wanted = study("rounds=6", "evaluation.every=2", "explainability.every=3", "reweighting=kamiran_calders")
-    made = plan(site(), wanted)
-    assert made.reweighting is not None
-    assert made.explanation is not None
-    steps = [made.reweighting, replace(made.training, steps=6 * made.training.steps)]
+    wanted = study(
+        *("rounds=6", "evaluation.every=2", "explainability.every=3"),
+        *("reweighting=kamiran_calders", "standardize=global"),
+    )
+    made = agreed_plan(site(), wanted)
+    assert made.reweighting
+    assert made.statistics
+    assert made.explanation
+    assert made.loss
+    assert made.groups
+    steps = [made.statistics, made.reweighting, replace(made.training, steps=6 * made.training.steps)]
     assert epsilon(steps, made.delta) == pytest.approx(made.planned)
     assert 0.97 * 3 <= made.planned <= 3
-    evaluations = [made.evaluation] * (len(evaluation_rounds(wanted)) - 1) + [made.last_evaluation]
+    evaluations = [made.evaluation] * (len(evaluation_rounds(wanted)) - 1) + [made.last_evaluation, made.groups]
     assert 0.97 * 3 <= epsilon(evaluations, made.delta) <= 3
-    explanations = [made.explanation] * len(explanation_rounds(wanted))
-    assert 0.97 * 3 <= epsilon(explanations, made.delta) <= 3
+    looks = [made.explanation] * len(explanation_rounds(wanted)) + [made.loss] * len(evaluation_rounds(wanted))
+    assert 0.97 * 3 <= epsilon(looks, made.delta) <= 3
 
 
 def test_rounds_with_an_evaluation_end_with_the_last() -> None:
@@ -104,13 +109,13 @@ def test_rounds_with_an_evaluation_end_with_the_last() -> None:
 
 
 def test_delta_is_the_sites_own_unless_the_study_is_stricter() -> None:
-    assert delta(site(max_delta=0.01), study()) == pytest.approx(400**-1.1)
+    assert delta(site(max_delta=0.01), study()) == 1 / (10 * 400)
     assert delta(site(max_delta=1e-6), study()) == 1e-6
     assert delta(site(), study("privacy.delta=1e-5")) == 1e-5
 
 
 def test_a_study_without_mechanism_says_so_by_an_infinite_epsilon() -> None:
-    made = plan(site(allow_no_privacy=True), study("privacy=none"))
+    made = agreed_plan(site(allow_no_privacy=True), study("privacy=none"))
     assert made.planned == float("inf")
     assert made.training == Release(0.0, 1.0, 4)
 

@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfm.config.compose import compose_study, study_from_json, study_to_json
-from fedfm.config.study import Adapter, Column, Evaluation, Explainability, Model, Privacy, Rule, Study, Task, Training
+from fedfm.config.study import (
+    Adapter,
+    Column,
+    Evaluation,
+    Explainability,
+    Model,
+    Privacy,
+    Rule,
+    Standardize,
+    Study,
+    Task,
+    Training,
+)
 from fedfm.errors import ConfigErrors
 
 BASE = compose_study().value
@@ -83,13 +95,21 @@ studies = tasks_with_models().flatmap(
             between(0, 1),
             between(0, 1),
         ),
+        standardize=st.builds(
+            Standardize, st.sampled_from(["reference", "global", "site", "none"]), between(0.01, 0.9)
+        ),
         privacy=privacies,
         selection=rules,
         weighting=rules,
         combining=rules,
         reweighting=rules,
         evaluation=st.builds(
-            Evaluation, counts(1, 9), counts(1, 50).map(lambda half: 2 * half), st.sampled_from(["noisy", "exact"])
+            Evaluation,
+            counts(1, 9),
+            counts(1, 50).map(lambda half: 2 * half),
+            st.sampled_from(["noisy", "exact"]),
+            st.booleans(),
+            st.booleans(),
         ),
         explainability=st.builds(
             Explainability,

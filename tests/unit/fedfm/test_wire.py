@@ -22,8 +22,18 @@ names = st.text(min_size=1, max_size=20)
 rounds = st.integers(0, 10_000)
 float32 = st_numpy.arrays(np.float32, st_numpy.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
 arrays = st.dictionaries(names, float32, max_size=4)
-spent = st.builds(wire.PrivacySpent, st.sampled_from(["patient", "record", "none"]), *[numbers] * 7)
-requests = st.builds(wire.Request, run=names, study=names, round=rounds, layout=names, parameters=arrays)
+spent = st.builds(wire.PrivacySpent, st.sampled_from(["patient", "record", "none"]), *[numbers] * 7, rounds, names)
+requests = st.builds(
+    wire.Request,
+    run=names,
+    study=names,
+    round=rounds,
+    layout=names,
+    parameters=arrays,
+    statistics=arrays,
+    ledger_entries=rounds,
+    ledger_seal=names,
+)
 descriptions = st.builds(
     wire.Description,
     site=names,
@@ -54,6 +64,10 @@ evaluate_replies = st.builds(
     explanation_sd=numbers,
     seconds=numbers,
     privacy=spent,
+    groups=st.dictionaries(names, cells, max_size=3),
+    groups_sd=numbers,
+    losses=st.dictionaries(names, numbers, max_size=2),
+    losses_sd=numbers,
 )
 
 Write = Callable[[Any], RecordDict]
