@@ -18,10 +18,12 @@ from client_app import audit_log, chain
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
 from client_app.ledger import SPLITS, Ledger
+from client_app.privacy_report import site_figures, site_statement, write_statement
 from client_app.site import own_delta
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.errors import DataError, FedFMError
+from fedfm.privacy_statement import markdown
 
 app = typer.Typer(
     help="A hospital's side of fedfm: check the site file, see the privacy budget, verify the audit log.",
@@ -102,6 +104,29 @@ def audit(site_file: SiteFile, as_json: AsJson = False) -> None:
                 f"{name:<7} {'whole, last seal ' + seal if seal else 'empty: nothing entered, left or was charged yet'}"
             )
         _say("Note the seals: whoever puts an older copy in place cannot bring them back.")
+
+
+@app.command("privacy-report")
+def privacy_report(
+    site_file: SiteFile,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the statement into this file instead of showing it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """State what this hospital's patients have lost so far, under the headings of NIST SP 800-226.
+
+    Markdown, from the ledger and the policy alone: epsilon and delta, the unit, the trust model, every release, what
+    is not covered, every run and study, and what is left. Holds nothing of a patient; meant to be filed and sent on.
+    """
+    with _friendly():
+        site = load_site(site_file)
+        text = json.dumps(site_figures(site), allow_nan=False) if as_json else markdown(site_statement(site))
+        if output is None:
+            sys.stdout.write(text.rstrip("\n") + "\n")
+            return
+        write_statement(output, text)
+        _say(f"wrote {output}")
 
 
 def bar(share: float, width: int = 20) -> str:

@@ -14,7 +14,6 @@ from rich.markdown import Markdown
 from fedfm.errors import EngineError, FedFMError
 from server_app import config_command
 from server_app.demo_data import make_demo_data
-from server_app.report.page import write_report
 from server_app.settings_page import settings_page
 
 app = typer.Typer(
@@ -96,7 +95,9 @@ def simulate(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run, for example results/latest.")]) -> None:
-    """Render a run's report.html, metrics.csv and manifest.json again, from its events.jsonl alone."""
+    """Render a run's report.html, privacy.md, metrics.csv and manifest.json again, from its events.jsonl alone."""
+    from server_app.report.page import write_report  # noqa: PLC0415 - imports torch; the other commands need not
+
     with _friendly():
         judged = write_report(run)
         console = Console(highlight=False, markup=False, soft_wrap=True)

@@ -7,11 +7,14 @@ import math
 from pathlib import Path
 
 from fedfm.metrics.performance import Estimate, Performance
+from fedfm.privacy_statement import markdown
 from fedfm.wire import PrivacySpent
 from server_app.report.charts import Series, bars, curves, forest, said
 from server_app.report.events import read_events
 from server_app.report.files import write_manifest, write_metrics
 from server_app.report.markup import Element, element, table, written
+from server_app.report.privacy import run_statement
+from server_app.report.privacy import section as privacy_section
 from server_app.report.style import CSS
 from server_app.report.summary import SiteSummary, Summary, summarise
 from server_app.report.verdict import Verdict, beside_baseline, verdict
@@ -26,7 +29,7 @@ _FIGURES = ("accuracy", "baseline", "auroc", "sensitivity", "specificity", "prev
 
 
 def write_report(folder: Path) -> Verdict:
-    """Render ``report.html``, ``metrics.csv`` and ``manifest.json`` from the run's ``events.jsonl`` alone.
+    """Render ``report.html``, ``privacy.md``, ``metrics.csv`` and ``manifest.json`` from ``events.jsonl`` alone.
 
     Returns:
         The verdict that leads the report.
@@ -37,6 +40,7 @@ def write_report(folder: Path) -> Verdict:
     summary = summarise(read_events(folder / "events.jsonl"))
     judged = verdict(summary)
     (folder / "report.html").write_text(page(summary, judged), encoding="utf-8")
+    (folder / "privacy.md").write_text(markdown(run_statement(summary)), encoding="utf-8")
     write_metrics(folder / "metrics.csv", summary)
     write_manifest(folder)
     return judged
@@ -50,6 +54,7 @@ def page(summary: Summary, judged: Verdict) -> str:
         _facts(summary),
         _performance(summary),
         _budget(summary),
+        privacy_section(run_statement(summary)),
         _explanation(summary),
         _sites(summary),
         _costs(summary),

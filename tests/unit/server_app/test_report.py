@@ -278,7 +278,7 @@ def test_the_manifest_holds_every_other_file(tmp_path: Path) -> None:
     (tmp_path / "adapter" / "head.bin").write_bytes(b"weights")
     write_report(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert set(manifest) == {"events.jsonl", "report.html", "metrics.csv", "adapter/head.bin"}
+    assert set(manifest) == {"events.jsonl", "report.html", "privacy.md", "metrics.csv", "adapter/head.bin"}
     assert manifest["adapter/head.bin"] == hashlib.sha256(b"weights").hexdigest()
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert rows[0] == "round,site,figure,value,low,high"
