@@ -18,6 +18,7 @@ from client_app import audit_log, chain
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
 from client_app.ledger import SPLITS, Ledger
+from client_app.privacy_audit import figures, lines, none_or_enough, read_study, run_audit
 from client_app.privacy_report import site_figures, site_statement, write_statement
 from client_app.site import own_delta
 from fedfm.config.compose import load_site
@@ -127,6 +128,40 @@ def privacy_report(
             return
         write_statement(output, text)
         _say(f"wrote {output}")
+
+
+@app.command("audit-privacy")
+def audit_privacy(
+    site_file: SiteFile,
+    study: Annotated[Path, typer.Argument(help="A resolved study: config.resolved.json of a run.")],
+    canaries: Annotated[int, typer.Option(min=100, max=100_000, help="Planted units; more see smaller faults.")] = 2000,
+    models: Annotated[
+        int,
+        typer.Option(max=1000, callback=none_or_enough, help="Models of patients to attack; 0: none."),
+    ] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Attack a study's training here, and see whether its privacy holds: by planted canaries, and by membership.
+
+    Canaries: units that no patient stands behind, through the same private step that trains on patients. Their
+    distance from the noise must be what the plan says; noise or clipping that is wrong by a tenth shows.
+
+    Membership: models are trained on random halves of this hospital's training patients, and attacked. A study
+    without privacy gives patients away; one with it must not do so beyond its epsilon.
+
+    Nothing is sent and nothing is charged. Unless --models 0, do not share the output: it is made from patients
+    without noise. Exit code 0: consistent with the claim; 1: not; 2: could not be run.
+    """
+    with _friendly():
+        site = load_site(site_file)
+        found = run_audit(site, read_study(study), canaries=canaries, models=models)
+        if as_json:
+            _print_json(figures(site, found))
+        else:
+            for line in lines(found):
+                _say(line)
+    if not found.is_consistent:
+        raise typer.Exit(1)
 
 
 def bar(share: float, width: int = 20) -> str:

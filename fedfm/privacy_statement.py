@@ -241,7 +241,7 @@ def _accountant() -> tuple[str, ...]:
     return paragraphs(
         f"""
         PRVAccountant of Opacus {version("opacus")} (Gopi, Lee, Wutschitz 2021): numerical composition of
-        Poisson-subsampled Gaussian mechanisms. The upper end of its interval is stated, which lies at most about 0.01
+        Poisson-subsampled Gaussian mechanisms. The upper end of its interval is stated, which lies at most about 0.02
         above the true epsilon (eps_error 0.01, delta_error delta / 1000), never knowingly below.
 
         Where every patient is in every step (q = 1) nothing is assumed about sampling; the closed form of Balle and
