@@ -1,7 +1,7 @@
 """Planted units through the real private step: how far does one move the update, against the noise?
 
 An empirical audit by the Gaussian estimate (Nasr et al. 2023, arXiv:2302.07956; Mahloujifar,
-Melis, Chaudhuri 2025, arXiv:2406.11544): many canaries at once, each in or out by a coin of its
+Melis, Chaudhuri 2025, arXiv:2410.22235): many canaries at once, each in or out by a coin of its
 own, each alone on a direction of its own. The distance of the two groups of scores, in standard
 deviations, is what the mechanism really allows; the plan claims it too. No patient is involved.
 """

@@ -144,7 +144,7 @@ def audit_privacy(
     """Attack a study's training here, and see whether its privacy holds: by planted canaries, and by membership.
 
     Canaries: units that no patient stands behind, through the same private step that trains on patients. Their
-    distance from the noise must be what the plan says; noise or clipping that is wrong by a tenth shows.
+    distance from the noise must be what the plan says; noise a fifth too small mostly shows.
 
     Membership: models are trained on random halves of this hospital's training patients, and attacked. A study
     without privacy gives patients away; one with it must not do so beyond its epsilon.

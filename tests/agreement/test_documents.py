@@ -16,7 +16,7 @@ from fedfm.config.site import Site
 from fedfm.config.study import Study
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FILES = [*PAGES, *sorted((ROOT / "conf").rglob("*.yaml"))]
 PATHS = {entry.path for schema in (Study, Site) for entry in settings_of(schema)}
 SECTIONS = {path.partition(".")[0] for path in PATHS if "." in path}
@@ -74,6 +74,22 @@ def test_tests_that_are_named_exist(page: Path) -> None:
         name for file in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
     }
     assert set(re.findall(r"`(test_\w+)`", page.read_text())) - written == set()
+
+
+def test_every_promise_of_privacy_names_a_test() -> None:
+    """In the tables of ``docs/privacy.md`` whose last column is for tests, each row has one."""
+    guarded: list[str] = []
+    is_guarded = False
+    for line in (ROOT / "docs" / "privacy.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            is_guarded = False
+        elif cells[-1] in ("Test", "Found by"):
+            is_guarded = True
+        elif is_guarded and not line.startswith("|---"):
+            guarded.append(cells[-1])
+    assert len(guarded) > 30
+    assert [cell for cell in guarded if not re.search(r"`test_\w+`", cell)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

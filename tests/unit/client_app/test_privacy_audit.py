@@ -38,7 +38,7 @@ def study(*overrides: str) -> Study:
     return compose_study(["model=tiny", "adapter=head", "rounds=5", *overrides]).value
 
 
-def audited(*overrides: str, planted: int = 1000) -> CanaryResult:
+def audited(*overrides: str, planted: int = 600) -> CanaryResult:
     asked = study(*overrides)
     return audit_canaries(asked, plan(asked, delta=1e-3), canaries=planted, micro_batch=128)
 
