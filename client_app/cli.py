@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from client_app import audit_log, chain
+from client_app.audit_log import AuditLog
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
 from client_app.ledger import SPLITS, Ledger
@@ -53,7 +53,7 @@ def check(site_file: SiteFile) -> None:
         if wrong:
             _explain(*wrong)
             raise typer.Exit(2)
-        charges, entries = len(_ledger(site).charges()), len(chain.read(_audit(site)))
+        charges, entries = len(_ledger(site).charges()), len(_audit(site).entries())
         _say(f"OK  {site.id}")
         _say(f"  table      {len(table.columns)} columns, the {len(named)} that the site file names among them")
         _say(f"  ledger     whole, {charges} charges")
@@ -93,8 +93,8 @@ def audit(site_file: SiteFile, as_json: AsJson = False) -> None:
     """Verify the seals of audit log and ledger, and show what entered and left the trainer."""
     with _friendly():
         site = load_site(site_file)
-        entries, charges = chain.read(_audit(site)), chain.read(_ledger(site).path)
-        seals = {name: _last_seal(each) for name, each in (("audit", entries), ("ledger", charges))}
+        entries = _audit(site).entries()
+        seals = {"audit": str(entries[-1]["seal"]) if entries else None, "ledger": _ledger(site).head()[1] or None}
         if as_json:
             _print_json({"site": site.id, "seals": seals, "entries": entries})
             return
@@ -206,12 +206,8 @@ def _ledger(site: Site) -> Ledger:
     return Ledger(Path(site.state), site.cohort or site.id)
 
 
-def _audit(site: Site) -> Path:
-    return Path(site.state) / audit_log.FILE
-
-
-def _last_seal(entries: list[dict[str, Any]]) -> str | None:
-    return str(entries[-1]["seal"]) if entries else None
+def _audit(site: Site) -> AuditLog:
+    return AuditLog(Path(site.state))
 
 
 def _say(text: str) -> None:

@@ -6,18 +6,21 @@ its own sum, and no patient spends more than the largest.
 """
 
 import datetime
-import math
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from client_app import chain
+from client_app.chain import Chain, Entry
 from fedfm import privacy
-from fedfm.errors import PrivacyBudgetExceeded
+from fedfm.errors import PolicyError, PrivacyBudgetExceeded
 from fedfm.privacy import Release
 
 Split = Literal["train", "audit", "test"]
 SPLITS: tuple[Split, ...] = ("train", "audit", "test")
+
+_Steps = dict[tuple[float, float], int]
+"""Noise multiplier and sample rate to steps."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,17 @@ class Limits:
 
 
 class Ledger:
-    """The ledger of one cohort."""
+    """The ledger of one cohort. Not for several threads at once; several processes may charge it."""
 
     def __init__(self, folder: Path, cohort: str) -> None:
-        self.path = folder / f"ledger-{cohort}.jsonl"
+        self._chain = Chain(folder / f"ledger-{cohort}.jsonl")
+        self._charges: list[Charge] = []
+        self._spent: dict[tuple[Split, str | None], _Steps] = defaultdict(lambda: defaultdict(int))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._chain.path
 
     def charges(self) -> list[Charge]:
         """Return all charges, oldest first.
@@ -62,18 +72,37 @@ class Ledger:
         Raises:
             DataError: The file was edited or damaged.
         """
-        return [_charge(entry) for entry in chain.read(self.path)]
+        self._take(self._chain.read())
+        return list(self._charges)
 
     def head(self) -> tuple[int, str]:
         """Return the number of entries, and the seal of the last; empty where there is none."""
-        entries = chain.read(self.path)
+        entries = self._chain.read()
         return len(entries), str(entries[-1]["seal"]) if entries else ""
+
+    def check_not_older(self, entries: int, seal: str) -> None:
+        """Refuse to go on with a ledger that is older than what the coordinator has heard of it.
+
+        Args:
+            entries: Length that this site once told; 0 for none.
+            seal: Seal of the last of these entries.
+
+        Raises:
+            PolicyError: This ledger is shorter, or another: a copy from before was put in its place, or it is lost.
+        """
+        own = self._chain.read()
+        if entries and (len(own) < entries or own[entries - 1]["seal"] != seal):
+            raise PolicyError(
+                "SITE-E116",
+                "the privacy ledger is older than the one that the coordinator has heard of, or another one",
+                where="state of site.yaml",
+                fix="put back the newest copy of the ledger; never start from an older one, or from none",
+            )
 
     def epsilon(self, split: Split, delta: float, *, run: str | None = None) -> float:
         """Return epsilon of one patient of ``split``: of all runs, or of one. ``inf`` after an unprotected release."""
-        return _epsilon(
-            [charge for charge in self.charges() if charge.split == split and run in (None, charge.run)], delta
-        )
+        self._take(self._chain.read())
+        return privacy.epsilon(self._history(split, run), delta)
 
     def charge(self, charge: Charge, limits: Limits) -> None:
         """Write the charge down, or refuse it.
@@ -87,14 +116,15 @@ class Ledger:
             DataError: The file is damaged or cannot be written.
         """
 
-        def within_limits(entries: list[dict[str, Any]]) -> None:
-            same_split = [past for past in map(_charge, entries) if past.split == charge.split]
-            of_run = [past for past in same_split if past.run == charge.run]
-            _refuse_beyond(limits.run, [*of_run, charge], limits.delta, name="run")
-            _refuse_beyond(limits.total, [*same_split, charge], limits.delta, name="total")
+        def within_limits(entries: list[Entry]) -> None:
+            self._take(entries)
+            for name, run, limit in (("run", charge.run, limits.run), ("total", None, limits.total)):
+                after = [*self._history(charge.split, run), charge.release]
+                if not privacy.is_within(after, limit, limits.delta):
+                    raise _beyond(charge, after, limit, limits.delta, name=name)
 
-        chain.append(
-            self.path,
+        release = charge.release
+        self._chain.append(
             {
                 "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "run": charge.run,
@@ -102,34 +132,44 @@ class Ledger:
                 "round": charge.round,
                 "split": charge.split,
                 "purpose": charge.purpose,
-                "noise_multiplier": charge.release.noise_multiplier,
-                "sample_rate": charge.release.sample_rate,
-                "steps": charge.release.steps,
+                "noise_multiplier": release.noise_multiplier,
+                "sample_rate": release.sample_rate,
+                "steps": release.steps,
             },
             check=within_limits,
         )
 
+    def _take(self, entries: list[Entry]) -> None:
+        """Add up what is new."""
+        for entry in entries[len(self._charges) :]:
+            charge = _charge(entry)
+            self._charges.append(charge)
+            kind = charge.release.noise_multiplier, charge.release.sample_rate
+            for run in (None, charge.run):
+                self._spent[charge.split, run][kind] += charge.release.steps
 
-def _refuse_beyond(limit: float, charges: list[Charge], delta: float, *, name: str) -> None:
-    after, last = _epsilon(charges, delta), charges[-1]
-    if after > limit:
-        raise PrivacyBudgetExceeded(
-            "SITE-E104",
-            f"the privacy budget of the {name} does not allow this release",
-            where=f"{last.purpose}, {last.split} patients, round {last.round}",
-            found=f"epsilon {after:.3f} after it",
-            allowed=f"{limit:g} at delta {delta:.3g}",
-            fix="plan fewer rounds or releases, or let the data-protection officer raise policy.max_epsilon",
-        )
-
-
-def _epsilon(charges: list[Charge], delta: float) -> float:
-    if any(charge.release.noise_multiplier <= 0 for charge in charges):
-        return math.inf
-    return privacy.epsilon([charge.release for charge in charges], delta)
+    def _history(self, split: Split, run: str | None) -> list[Release]:
+        return [Release(noise, rate, steps) for (noise, rate), steps in self._spent[split, run].items()]
 
 
-def _charge(entry: dict[str, Any]) -> Charge:
+def _beyond(charge: Charge, after: list[Release], limit: float, delta: float, *, name: str) -> PrivacyBudgetExceeded:
+    return PrivacyBudgetExceeded(
+        "SITE-E104",
+        f"the privacy budget of the {name} does not allow this release",
+        where=f"{charge.purpose}, {charge.split} patients, round {charge.round}",
+        found=f"{_told(after, limit, delta)} after it",
+        allowed=f"{limit:g} at delta {delta:.3g}",
+        fix="plan fewer rounds or releases, or let the data-protection officer raise policy.max_epsilon",
+    )
+
+
+def _told(history: list[Release], limit: float, delta: float) -> str:
+    if any(release.noise_multiplier <= 0 for release in history):
+        return "no bound"
+    return f"epsilon {privacy.epsilon_near(limit, history, delta):.3f}"
+
+
+def _charge(entry: Entry) -> Charge:
     return Charge(
         run=entry["run"],
         study=entry["study"],

@@ -29,11 +29,11 @@ from fedfm.config.compose import study_from_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import ConfigError
-from fedfm.gaussian import best_area, mu_of
+from fedfm.gaussian import best_area
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import load_trainable
 from fedfm.plan import Plan
-from fedfm.privacy import Release, epsilon
+from fedfm.privacy import Release, epsilon, mu_of
 
 Tell = Callable[[str, int, int], None]
 """Is called with what is done, how much of it, and how much there is."""

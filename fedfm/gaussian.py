@@ -5,24 +5,9 @@ differential privacy (Dong, Roth, Su 2022, arXiv:1905.02383).
 """
 
 import math
-from collections.abc import Iterable
 from statistics import NormalDist
 
-from fedfm.privacy import Release
-
 _NORMAL = NormalDist()
-
-
-def mu_of(history: Iterable[Release]) -> float | None:
-    """Return mu of all releases together: sqrt(sum of steps / noise²). None where sampling makes it inexact."""
-    total = 0.0
-    for release in history:
-        if release.sample_rate < 1:
-            return None
-        if release.noise_multiplier <= 0:
-            return math.inf
-        total += release.steps / release.noise_multiplier**2
-    return math.sqrt(total)
 
 
 def delta_of(mu: float, epsilon: float) -> float:

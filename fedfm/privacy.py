@@ -3,6 +3,10 @@
 Everything is a Poisson-subsampled Gaussian mechanism, composed by Opacus's PRV accountant
 (Gopi, Lee, Wutschitz 2021, arXiv:2106.02848), whose upper bound is what we report. Neighbouring
 data sets differ in one unit (a patient, or a record) being there or not.
+
+Steps in which every unit takes part are merged before: Gaussian mechanisms compose exactly into
+one, whose mu is the root of the sum of squares (Dong, Roth, Su 2022, corollary 3.3). A ledger of
+thousands of counts with noises of their own then costs one evaluation.
 """
 
 import math
@@ -13,8 +17,19 @@ from functools import lru_cache
 
 import numpy as np
 from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants.analysis.prv import (
+    DiscretePRV,
+    PoissonSubsampledGaussianPRV,
+    TruncatedPrivacyRandomVariable,
+    compose_heterogeneous,
+    discretize,
+)
 
 from fedfm.errors import PolicyError
+from fedfm.gaussian import epsilon_of
+
+_PRV_SLACK = 0.05
+"""The PRV bound lies above the exact epsilon by at most 0.03 (measured; its stated error is 0.01 each way)."""
 
 _SMALLEST_NOISE, _LARGEST_NOISE, _HOPELESS_EPSILON = 0.05, 1e6, 1e4
 
@@ -35,13 +50,49 @@ class Release:
 
 
 def epsilon(history: Iterable[Release], delta: float) -> float:
-    """Return an upper bound on epsilon after all releases of ``history``, at ``delta``.
+    """Return an upper bound on epsilon after all releases of ``history``, at ``delta``; 0 for none, inf without noise.
 
     Guarantees:
-        Equals Opacus's ``PRVAccountant`` on the same history; 0 for an empty one; does not
-        depend on how equal steps are divided over releases, rounds, runs or restarts.
+        Equals Opacus's ``PRVAccountant`` on the same history, to 1e-4 where steps of rate 1 are merged;
+        does not depend on how equal steps are divided over releases, rounds, runs or restarts.
     """
-    return _epsilon(_merged(history), delta)
+    listed = list(history)
+    if any(release.noise_multiplier <= 0 for release in listed):
+        return math.inf
+    return _epsilon(_merged(listed), delta)
+
+
+def is_within(history: Iterable[Release], limit: float, delta: float) -> bool:
+    """Tell whether ``epsilon(history, delta)`` is at most ``limit``, from cheap bounds where they decide.
+
+    Guarantees:
+        Never true where the real epsilon is above ``limit``. The answer depends on the arguments alone.
+    """
+    listed = list(history)
+    if math.isinf(limit):
+        return True
+    if any(release.noise_multiplier <= 0 for release in listed):
+        return False
+    mu = mu_of(listed)
+    if mu is not None:
+        exact = epsilon_of(mu, delta)
+        if exact > limit:
+            return False
+        if exact + _PRV_SLACK <= limit:
+            return True
+    return epsilon_near(limit, listed, delta) <= limit
+
+
+def mu_of(history: Iterable[Release]) -> float | None:
+    """Return mu of all releases together: sqrt(sum of steps / noise²). None where sampling makes it inexact."""
+    total = 0.0
+    for release in history:
+        if release.sample_rate < 1:
+            return None
+        if release.noise_multiplier <= 0:
+            return math.inf
+        total += release.steps / release.noise_multiplier**2
+    return math.sqrt(total)
 
 
 def plan_noise(target: float, delta: float, *, sample_rate: float, steps: int, before: Sequence[Release] = ()) -> float:
@@ -72,7 +123,7 @@ def _plan_noise(target: float, delta: float, sample_rate: float, steps: int, bef
     enough: tuple[float, float] | None = None
     noise = max(1.0, sample_rate * math.sqrt(2 * steps * math.log(1.25 / delta)) / target)
     while noise <= _LARGEST_NOISE:
-        spent = _epsilon_near(target, _merged((*before, Release(noise, sample_rate, steps))), delta)
+        spent = epsilon_near(target, (*before, Release(noise, sample_rate, steps)), delta)
         spent = spent if math.isfinite(spent) else _HOPELESS_EPSILON  # the accountant gives up on too little noise
         point = (math.log(noise), math.log(spent))
         if spent > target:
@@ -106,32 +157,67 @@ def _next_guess(too_little: tuple[float, float] | None, enough: tuple[float, flo
     raise ValueError("no point to start from")
 
 
-def _epsilon_near(target: float, history: tuple[Release, ...], delta: float) -> float:
+def epsilon_near(target: float, history: Iterable[Release], delta: float) -> float:
     """Return epsilon, by a coarse and cheap bound where it is far above ``target``: there PRV's grid explodes."""
+    merged = _merged(history)
     coarse = RDPAccountant()
-    coarse.history = [(release.noise_multiplier, release.sample_rate, release.steps) for release in history]
+    coarse.history = [(release.noise_multiplier, release.sample_rate, release.steps) for release in merged]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
         bound = float(coarse.get_epsilon(delta))
-    return bound if not bound <= 5 * target else _epsilon(history, delta)
+    return bound if not bound <= 5 * target else _epsilon(merged, delta)
 
 
 def _merged(history: Iterable[Release]) -> tuple[Release, ...]:
+    """Return the history with one release for each kind of sampled step, and one for all steps of rate 1."""
     steps: dict[tuple[float, float], int] = {}
     for release in history:
         key = (release.noise_multiplier, release.sample_rate)
         steps[key] = steps.get(key, 0) + release.steps
-    return tuple(Release(noise, rate, count) for (noise, rate), count in sorted(steps.items()))
+    merged = [Release(noise, rate, count) for (noise, rate), count in sorted(steps.items())]
+    whole, sampled = (
+        [release for release in merged if (release.sample_rate == 1) is is_whole] for is_whole in (True, False)
+    )
+    if len(whole) > 1 or any(release.steps > 1 for release in whole):
+        inverse = math.fsum(release.steps / release.noise_multiplier**2 for release in whole)
+        whole = [Release(1 / math.sqrt(inverse), 1.0, 1)]
+    return (*whole, *sampled)
 
 
 @lru_cache(maxsize=4096)
 def _epsilon(history: tuple[Release, ...], delta: float) -> float:
     if not history:
         return 0.0
-    accountant = PRVAccountant()
+    accountant = _Accountant()
     accountant.history = [(release.noise_multiplier, release.sample_rate, release.steps) for release in history]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         # Opacus evaluates both branches of np.where, of which one overflows; and it sizes its grid
         # by a coarser accountant, whose warning concerns the grid and not the result.
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
         return float(accountant.get_epsilon(delta))
+
+
+class _Truncated(TruncatedPrivacyRandomVariable):  # type: ignore[misc]  # Opacus has no types
+    """Opacus's, with its mean by Gauss-Legendre in one vector, where Opacus spends most of its time in a loop."""
+
+    def mean(self) -> float:
+        """Return the mean: t_max - the integral of the distribution function from t_min to t_max."""
+        scales = np.logspace(-8, 0, 33)
+        points = np.concatenate([self.t_min * scales[::-1], [0.0], self.t_max * scales])
+        half, middle = np.diff(points) / 2, (points[1:] + points[:-1]) / 2
+        values = self.cdf(middle[:, None] + half[:, None] * _NODES)
+        return float(self.t_max - (half * (values @ _WEIGHTS)).sum())
+
+
+class _Accountant(PRVAccountant):  # type: ignore[misc]
+    def _get_dprv(self, eps_error: float, delta_error: float) -> DiscretePRV:
+        variables = [PoissonSubsampledGaussianPRV(rate, noise) for noise, rate, _ in self.history]
+        steps = [count for _, _, count in self.history]
+        domain = self._get_domain(
+            prvs=variables, num_self_compositions=steps, eps_error=eps_error, delta_error=delta_error
+        )
+        discrete = [discretize(_Truncated(each, domain.t_min, domain.t_max), domain) for each in variables]
+        return compose_heterogeneous(dprvs=discrete, num_self_compositions=steps)
+
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from fedfm import privacy
-from fedfm.gaussian import best_guess, mu_of
-from fedfm.privacy import Release
+from fedfm.gaussian import best_guess
+from fedfm.privacy import Release, mu_of
 from fedfm.statement_texts import HEADINGS, NEIGHBOURS, NOT_COVERED, PURPOSES, RANDOMNESS, TRUST, UNITS, paragraphs
 
 _DELTAS = (1e-4, 1e-5, 1e-6)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
@@ -201,6 +201,14 @@ def request_to_records(request: Request) -> RecordDict:
     written["arrays"] = write_arrays(request.parameters)
     written["statistics"] = write_arrays(request.statistics)
     return written
+
+
+def with_ledger(records: RecordDict, entries: int, seal: str) -> RecordDict:
+    """Return a written request with another ``ledger_entries`` and ``ledger_seal``; arrays are shared, not copied."""
+    told = RecordDict(dict(records))
+    told["text"] = ConfigRecord({**records.config_records["text"], "ledger_seal": seal})
+    told["numbers"] = MetricRecord({**records.metric_records["numbers"], "ledger_entries": entries})
+    return told
 
 
 def request_from_records(records: RecordDict) -> Request:

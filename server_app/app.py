@@ -19,6 +19,7 @@ from fedfm.config.study import Study
 from fedfm.errors import ConfigError, EngineError, FedFMError
 from fedfm.records import write_arrays
 from server_app import model_host
+from server_app.ledgers import Ledgers
 from server_app.refusals import refusal_of
 from server_app.report import console
 from server_app.report.events import EventLog, RunEnded, RunStarted
@@ -41,11 +42,13 @@ def main(grid: Grid, context: Context) -> None:
         except FedFMError as problem:
             _LOGGER.critical("%s", problem)
             raise
-        run(study, grid, folder)
+        run(study, grid, folder, memory=_memory(context))
 
 
-def run(study: Study, grid: Grid, folder: Path) -> None:
+def run(study: Study, grid: Grid, folder: Path, *, memory: Path) -> None:
     """Run the study over the grid, and leave adapter, events and report in ``folder``; also when it fails.
+
+    What sites tell of their ledgers is remembered in the folder ``memory``, for all runs.
 
     Raises:
         FedFMError: What ended the run early.
@@ -53,7 +56,7 @@ def run(study: Study, grid: Grid, folder: Path) -> None:
     log, start = EventLog(folder / "events.jsonl", console.tell), time.monotonic()
     status, code, reason = "failed", "RUN-E001", "the run was stopped"
     try:
-        _federate(study, grid, folder, log)
+        _federate(study, grid, log, folder=folder, memory=memory)
         status, code, reason = "completed", "", ""
     except FedFMError as problem:
         code, reason = refusal_of(problem)
@@ -70,7 +73,7 @@ def run(study: Study, grid: Grid, folder: Path) -> None:
         raise EngineError("RUN-E003", judged.headline)
 
 
-def _federate(study: Study, grid: Grid, folder: Path, log: EventLog) -> None:
+def _federate(study: Study, grid: Grid, log: EventLog, *, folder: Path, memory: Path) -> None:
     resolved = json.dumps(asdict(study), indent=2, ensure_ascii=False)
     (folder / "config.resolved.json").write_text(resolved + "\n", encoding="utf-8")
     model, parameters = model_host.build(study)
@@ -83,7 +86,7 @@ def _federate(study: Study, grid: Grid, folder: Path, log: EventLog) -> None:
             release=_release(),
         )
     )
-    strategy = FairFedAvg(study, run=folder.name, folder=folder, log=log)
+    strategy = FairFedAvg(study, run=folder.name, folder=folder, log=log, ledgers=Ledgers(memory))
     final = strategy.start(grid, write_arrays(parameters)).arrays
     model_host.keep_adapter(folder, model=model, parameters={name: array.numpy() for name, array in final.items()})
 
@@ -107,3 +110,8 @@ def _overrides(context: Context) -> list[str]:
 def _results(context: Context) -> Path:
     asked = str(context.run_config.get("results", ""))
     return Path(asked or os.environ.get("FEDFM_RESULTS", "") or "results")
+
+
+def _memory(context: Context) -> Path:
+    asked = str(context.run_config.get("memory", ""))
+    return Path(asked or os.environ.get("FEDFM_MEMORY", "") or _results(context))

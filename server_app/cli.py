@@ -82,7 +82,8 @@ def simulate(
     """Run a study over hospitals on this machine, in one process.
 
     Coordinator and sites are the code of a real federation, only the network is left out. The sites' privacy
-    ledgers are charged as in a real run; delete a site's state folder to begin anew.
+    ledgers are charged as in a real run; to begin anew, delete the sites' state folders and
+    ledgers.json beside the sites.
 
     Example: fedfm-study make-demo-data demo && fedfm-study simulate demo rounds=3
     """

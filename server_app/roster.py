@@ -9,7 +9,8 @@ from flwr.serverapp import Grid
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.errors import IncompatibleUpdate
-from fedfm.wire import Description, Request, description_from_records, request_to_records
+from fedfm.wire import Description, Request, description_from_records, request_to_records, with_ledger
+from server_app.ledgers import Ledgers
 from server_app.refusals import refusal, refusal_of
 from server_app.report.events import EventLog, SiteJoined, SiteLeftOut
 from server_app.rounds import POLL_SECONDS
@@ -36,11 +37,12 @@ class Roster:
         run: Name of the run.
         layout: Fingerprint of the global parameters.
         events: Where joining and refusing is told.
+        ledgers: What is remembered of the sites' ledgers.
     """
 
-    def __init__(self, study: Study, *, run: str, layout: str, events: EventLog) -> None:
+    def __init__(self, study: Study, *, run: str, layout: str, events: EventLog, ledgers: Ledgers) -> None:
         self.members: dict[str, Member] = {}
-        self._study, self._layout, self._events = study, layout, events
+        self._study, self._layout, self._events, self._ledgers = study, layout, events, ledgers
         self._question = request_to_records(Request(run=run, study=study_to_json(study), round=0, layout=layout))
         self._names: dict[int, str] = {}  # every node ever seen, and its registered name
         self._pending: dict[str, int] = {}  # message id to node
@@ -76,11 +78,18 @@ class Roster:
         """Ask nodes that were not seen before, and take the answers that are there; does not wait."""
         newcomers = [node for node in grid.get_nodes() if node.node_id not in self._names]
         self._names.update({node.node_id: node.name for node in newcomers})
-        asked = [node.node_id for node in newcomers if self._is_wanted(node.name)]
-        questions = [Message(self._question, dst_node_id=node_id, message_type="query.describe") for node_id in asked]
+        asked = [node for node in newcomers if self._is_wanted(node.name)]
+        questions = [
+            Message(
+                with_ledger(self._question, *self._ledgers.of(node.name)),
+                dst_node_id=node.node_id,
+                message_type="query.describe",
+            )
+            for node in asked
+        ]
         if questions:
             ids = grid.push_messages(questions)
-            self._pending.update({taken: node_id for taken, node_id in zip(ids, asked, strict=False) if taken})
+            self._pending.update({taken: node.node_id for taken, node in zip(ids, asked, strict=False) if taken})
         if self._pending:
             for reply in grid.pull_messages(list(self._pending)):
                 self._take(reply, round_number)
@@ -110,6 +119,7 @@ class Roster:
             self._check(description, node_id)
             screen_cohort(description.declared_patients)
             screen_account(**vars(description.privacy))
+            self._ledgers.note(description.site, description.privacy)
         except Exception as problem:  # whatever one site sends, the others go on
             self._refuse(node_id, round_number, *refusal_of(problem))
             return

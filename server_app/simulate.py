@@ -4,6 +4,7 @@ Flower's own simulation starts Ray actors; this Grid calls the ClientApp directl
 through its protobuf form, so that nothing is shared by accident that a network would not share.
 """
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -165,6 +166,12 @@ def simulate(sites: Mapping[str, Path], *, overrides: Sequence[str], results: Pa
         node_id=_COORDINATOR,
         node_config={},
         state=RecordDict(),
-        run_config={"overrides": shlex.join(changes), "results": str(results)},
+        # beside the sites, whose ledgers it remembers: other sites of the same names are other ones
+        run_config={"overrides": shlex.join(changes), "results": str(results), "memory": _around(sites.values())},
     )
     server_app(InProcessGrid(client_app, sites), context)
+
+
+def _around(files: Iterable[Path]) -> str:
+    """Return the folder that holds the folders of all site files."""
+    return os.path.commonpath([path.resolve().parent.parent for path in files])

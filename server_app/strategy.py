@@ -23,9 +23,11 @@ from fedfm.wire import (
     evaluate_reply_from_records,
     request_to_records,
     train_reply_from_records,
+    with_ledger,
 )
 from server_app.combining import COMBINERS, applied
 from server_app.evaluation import evaluate, positive_class
+from server_app.ledgers import Ledgers
 from server_app.model_host import keep_checkpoint
 from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
@@ -48,22 +50,23 @@ class FairFedAvg(FedAvg):
         run: Name of the run; makes the sites' privacy charges unique.
         folder: Where checkpoints are kept.
         log: Where events go.
+        ledgers: What is remembered of the sites' ledgers, over runs.
 
     Raises:
         ConfigError: A rule of the study does not exist, or its parameters do not fit.
     """
 
-    def __init__(self, study: Study, *, run: str, folder: Path, log: events.EventLog) -> None:
+    def __init__(self, study: Study, *, run: str, folder: Path, log: events.EventLog, ledgers: Ledgers) -> None:
         super().__init__(
             min_train_nodes=study.min_sites, min_evaluate_nodes=study.min_sites, min_available_nodes=study.min_sites
         )
-        self._study, self._run, self._folder, self._log = study, run, folder, log
+        self._study, self._run, self._folder, self._log, self._ledgers = study, run, folder, log, ledgers
         self._study_json = study_to_json(study)
         self._select = bind(SELECTIONS, study.selection, group="selection")
         self._weigh = bind(RULES, study.weighting, group="weighting")
         self._combine = bind(COMBINERS, study.combining, group="combining")
         self._parameters: Arrays = {}
-        self._roster = Roster(study, run=run, layout="", events=log)
+        self._roster = self._new_roster("")
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord) -> Result:  # type: ignore[override]
         """Run the study; its rounds and deadlines are the study's, so Flower's arguments for them are not taken.
@@ -76,7 +79,7 @@ class FairFedAvg(FedAvg):
         """
         # Algorithm 1, line 3: the global model, as study and seed give it
         arrays = initial_arrays
-        self._roster = Roster(self._study, run=self._run, layout=layout(_numpy(arrays)), events=self._log)
+        self._roster = self._new_roster(layout(_numpy(arrays)))
         self._roster.gather(grid)
         self._check_quorum(len(self._roster.members), "at the start")
         # Algorithm 1, line 4
@@ -157,6 +160,9 @@ class FairFedAvg(FedAvg):
             self._log.emit(events.ModelExplained(server_round, judged.documents, dict(judged.means)))
         return None
 
+    def _new_roster(self, fingerprint: str) -> Roster:
+        return Roster(self._study, run=self._run, layout=fingerprint, events=self._log, ledgers=self._ledgers)
+
     def _train(self, number: int, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
         messages = self.configure_train(number, arrays, ConfigRecord(), grid)
         replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
@@ -174,7 +180,14 @@ class FairFedAvg(FedAvg):
         content = request_to_records(request)
         lifetime = 60 * self._study.round_minutes + 60  # a request must not outlive its round by much
         return [
-            Message(content, member.node_id, message_type, ttl=lifetime, group_id=str(number)) for member in members
+            Message(
+                with_ledger(content, *self._ledgers.of(member.site)),
+                member.node_id,
+                message_type,
+                ttl=lifetime,
+                group_id=str(number),
+            )
+            for member in members
         ]
 
     def _accept_update(self, number: int, message: Message, accepted: dict[str, TrainReply]) -> None:
@@ -192,6 +205,7 @@ class FairFedAvg(FedAvg):
                 cohorts=(self._roster.members[expected].declared_patients, reply.declared_patients),
             )
             screen_account(**vars(reply.privacy), seconds=reply.seconds)
+            self._ledgers.note(reply.site, reply.privacy)
             size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
         except Exception as problem:  # whatever one site sends, the others go on
             self._leave_out(expected, number, "training", refusal_of(problem))
@@ -216,6 +230,7 @@ class FairFedAvg(FedAvg):
                 reply.cells, reply.explanation, shape=(classes, width), noise=noise, declared_patients=declared
             )
             screen_account(**vars(reply.privacy), seconds=reply.seconds)
+            self._ledgers.note(reply.site, reply.privacy)
             evaluate([reply], positive=positive_class(self._study.task))  # what fails alone would fail all together
         except Exception as problem:  # whatever one site sends, the others go on
             self._leave_out(expected, number, "evaluation", refusal_of(problem))

@@ -12,7 +12,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message as Proto
 
-from client_app import audit_log
+from client_app.audit_log import AuditLog
 from client_app.trainer import messages
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.incidents import as_refusal
@@ -38,7 +38,7 @@ class Service(TrainerServicer):
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._state = Path(trainer.site.state)
+        self._log = AuditLog(Path(trainer.site.state))
 
     def Describe(self, request: pb.Request, context: grpc.ServicerContext) -> pb.DescribeAnswer:  # noqa: N802
         """Answer with a description or a refusal."""
@@ -76,12 +76,12 @@ class Service(TrainerServicer):
         refused: Callable[[pb.Refusal], Answer],
     ) -> Answer:
         try:
-            self._note(audit_log.entered, call, request, request)
+            self._note(self._log.entered, call, request, request)
             result = answer(messages.request_from_proto(request))
         except Exception as error:
             result = self._refused(call, request, error, refused)
         try:
-            self._note(audit_log.left, f"{call}Answer", result, request)
+            self._note(self._log.left, f"{call}Answer", result, request)
         except FedFMError as error:  # what cannot be written down does not leave
             result = self._refused(call, request, error, refused)
         return result
@@ -94,7 +94,7 @@ class Service(TrainerServicer):
         return refused(pb.Refusal(code=refusal.code, text=str(refusal)))
 
     def _note(self, record: Callable[..., None], kind: str, message: Proto, request: pb.Request) -> None:
-        record(self._state, kind, message.SerializeToString(), run=request.run[:80], round_=request.round)
+        record(kind, message.SerializeToString(), run=request.run[:80], round_=request.round)
 
 
 def serve(trainer: Trainer, path: Path) -> grpc.Server:

@@ -64,6 +64,7 @@ class Trainer:
             study = study_from_json(request.study)
             _check_names(request, study)
             accept(self.site, study)
+            self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
             return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request))
 

@@ -176,7 +176,7 @@ def stage_app(state: Path, project: Path = PROJECT) -> Path:
 
 def _clear(state: Path) -> None:
     """Remove a former federation, its ledgers too; only what its hospitals cached stays."""
-    for part in ("certificates", "keys", "secrets", "logs", "flower"):
+    for part in ("certificates", "keys", "secrets", "logs", "flower", "memory"):
         shutil.rmtree(state / part, ignore_errors=True)
     former = [*state.glob("superlink.db*"), *state.glob("hospitals/*/state/*")]
     for path in (path for path in former if path.name != "cache"):
@@ -246,4 +246,5 @@ def _environment(state: Path, results: Path) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
         "FEDFM_RESULTS": str(results),
+        "FEDFM_MEMORY": str(state / "memory"),  # goes with the hospitals' ledgers
     }

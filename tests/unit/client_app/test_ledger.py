@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_app import chain
+from client_app.chain import Chain
 from client_app.ledger import Charge, Ledger, Limits
 from fedfm.errors import DataError, PrivacyBudgetExceeded
 from fedfm.privacy import Release, epsilon
@@ -86,7 +86,7 @@ def test_two_processes_lose_no_charge(tmp_path: Path) -> None:
     assert len(Ledger(tmp_path, "c").charges()) == 20
 
 
-@pytest.mark.parametrize("damage", ["edit", "drop", "swap", "tear", "junk"])
+@pytest.mark.parametrize("damage", ["edit", "drop", "swap", "glue", "junk"])
 def test_damage_is_found_and_nothing_is_charged_on_top(tmp_path: Path, damage: str) -> None:
     ledger = Ledger(tmp_path, "c")
     for round_ in (1, 2, 3):
@@ -98,15 +98,16 @@ def test_damage_is_found_and_nothing_is_charged_on_top(tmp_path: Path, damage: s
         del lines[1]
     elif damage == "swap":
         lines[0], lines[1] = lines[1], lines[0]
-    elif damage == "tear":
-        lines[2] = lines[2][: len(lines[2]) // 2]
+    elif damage == "glue":
+        lines[1] = lines[1][: len(lines[1]) // 2]
     else:
         lines.append("[]\n")
     ledger.path.write_text("".join(lines))
-    with pytest.raises(DataError, match="SITE-E115"):
-        ledger.epsilon("train", 1e-4)
-    with pytest.raises(DataError, match="SITE-E115"):
-        ledger.charge(charge(round_=4), OPEN)
+    for reader in (ledger, Ledger(tmp_path, "c")):  # one that has read it before, and one that has not
+        with pytest.raises(DataError, match="SITE-E115"):
+            reader.epsilon("train", 1e-4)
+        with pytest.raises(DataError, match="SITE-E115"):
+            reader.charge(charge(round_=4), OPEN)
     assert ledger.path.read_text() == "".join(lines)
 
 
@@ -127,7 +128,7 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path, monkeypatch: py
 
 
 def test_entries_are_plain_json_lines(tmp_path: Path) -> None:
-    chain.append(tmp_path / "x.jsonl", {"kind": "a"})
-    chain.append(tmp_path / "x.jsonl", {"kind": "b"})
+    Chain(tmp_path / "x.jsonl").append({"kind": "a"})
+    Chain(tmp_path / "x.jsonl").append({"kind": "b"})
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert kinds == ["a", "b"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from fedfm import gaussian, privacy
-from fedfm.privacy import Release
+from fedfm.privacy import Release, mu_of
 from fedfm.privacy_statement import Bound, Facts, Mechanism, Table, guess, markdown, statement
 from fedfm.statement_texts import HEADINGS
 
@@ -88,7 +88,7 @@ def test_the_rule_of_thumb_of_the_documents() -> None:
 @given(st.floats(0.05, 4), st.integers(1, 50), st.floats(1e-6, 1e-2))
 def test_the_closed_form_lies_just_below_the_accountants_upper_bound(mu: float, steps: int, delta: float) -> None:
     history = [Release(math.sqrt(steps) / mu, 1.0, steps)]
-    assert gaussian.mu_of(history) == pytest.approx(mu)
+    assert mu_of(history) == pytest.approx(mu)
     exact, stated = gaussian.epsilon_of(mu, delta), privacy.epsilon(history, delta)
     assert exact <= stated + 1e-6
     assert stated <= exact + 0.025
@@ -106,9 +106,9 @@ def test_delta_is_the_best_trade_of_hits_against_false_alarms(mu: float, epsilon
 
 
 def test_sampling_and_no_noise_have_no_closed_form() -> None:
-    assert gaussian.mu_of([Release(1.0, 0.5, 1)]) is None
-    assert gaussian.mu_of([Release(0.0, 1.0, 1)]) == math.inf
-    assert gaussian.mu_of([]) == 0.0
+    assert mu_of([Release(1.0, 0.5, 1)]) is None
+    assert mu_of([Release(0.0, 1.0, 1)]) == math.inf
+    assert mu_of([]) == 0.0
     assert gaussian.epsilon_of(0.0, 1e-5) == 0.0
     assert gaussian.epsilon_of(math.inf, 1e-5) == math.inf
 

@@ -15,6 +15,7 @@ from fedfm.config.compose import compose_study, study_from_json
 from fedfm.config.study import Study
 from fedfm.metrics.counts import columns
 from fedfm.records import write_arrays
+from server_app.ledgers import Ledgers
 from server_app.report.events import Event, EventLog, read_events
 from server_app.simulate import InProcessGrid
 from server_app.strategy import FairFedAvg
@@ -103,7 +104,7 @@ def federate(hospitals: Mapping[str, Hospital], folder: Path, *overrides: str, g
     study = study_of(*overrides)
     log = EventLog(folder / "events.jsonl", lambda event: None)
     grid = grid or InProcessGrid(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in hospitals})
-    strategy = FairFedAvg(study, run="run-1", folder=folder, log=log)
+    strategy = FairFedAvg(study, run="run-1", folder=folder, log=log, ledgers=Ledgers(folder))
     arrays, error = None, None
     try:
         result = strategy.start(grid, write_arrays(PARAMETERS))

@@ -1,0 +1,197 @@
+"""A trainer that dies at any write of its ledger: what was spent is never more than what is recorded."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from client_app import chain
+from client_app.ledger import Charge, Ledger, Limits
+from client_app.trainer.connect import SocketTrainer
+from client_app.trainer.messages import request_to_proto
+from client_app.trainer.trainer_pb2_grpc import TrainerStub
+from fedfm.privacy import Release, epsilon
+from tests.integration.conftest import TrainerProcess, request, write_hospital
+
+OPEN = Limits(run=100.0, total=100.0, delta=1e-4)
+CALLS = ("open", "write", "fsync", "close")
+WAYS = ("before", "after", "torn")
+
+
+def charge(round_: int) -> Charge:
+    return Charge("run-1", "study", round_, "train", "training", Release(4.0, 1.0, 2))
+
+
+def die_at(number: int, way: str) -> Callable[[], int]:
+    """Kill this process at its number-th call of the system; return a function that tells how many there were."""
+    count = 0
+
+    def wrapped(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            nonlocal count
+            count += 1
+            if count != number:
+                return real(*arguments)
+            if way == "torn" and name == "write":
+                real(arguments[0], bytes(arguments[1])[:40])  # type: ignore[arg-type]
+            elif way == "after":
+                real(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return None
+
+        return call
+
+    for name in CALLS:
+        setattr(chain.os, name, wrapped(name, getattr(os, name)))
+    return lambda: count
+
+
+def charge_and_spend(folder: Path, number: int, way: str) -> int:
+    """In a child process: charge, then spend two steps, dying on the way; return the calls it made, if it lived."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        spend, real_write = os.open(folder / "spent", os.O_WRONLY | os.O_APPEND | os.O_CREAT), os.write
+        calls = die_at(number, way)
+        Ledger(folder, "c").charge(charge(2), OPEN)
+        real_write(spend, b"2\n")
+        real_write(write, str(calls()).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    told = os.read(read, 20)
+    os.close(read)
+    return int(told or 0)
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first charge", "later charge"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_kill_at_every_write_never_loses_what_was_spent(tmp_path: Path, way: str, *, is_first: bool) -> None:
+    before = 0 if is_first else 1
+    number = 0
+    while True:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for _ in range(before):
+            Ledger(folder, "c").charge(charge(1), OPEN)
+        survived = charge_and_spend(folder, number, way)
+        spent = (folder / "spent").read_text().count("\n")
+        after = Ledger(folder, "c")
+        assert spent + before <= len(after.charges()) <= 1 + before
+        after.charge(charge(3), OPEN)  # nobody has to mend anything
+        steps = 2 * len(after.charges())
+        assert Ledger(folder, "c").epsilon("train", 1e-4) == epsilon([Release(4.0, 1.0, steps)], 1e-4)
+        if survived:
+            assert (
+                number > survived >= 4
+            )  # each was once the last: open, write, fsync, close, and those of a new folder
+            break
+
+
+def test_a_kill_before_the_charge_is_on_disk_is_caught_by_this_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger that writes after it has returned would be found."""
+    monkeypatch.setattr(Ledger, "charge", lambda *_: None)
+    charge_and_spend(tmp_path, 10**6, "before")
+    assert (tmp_path / "spent").read_text() == "2\n"
+    assert Ledger(tmp_path, "c").charges() == []
+
+
+def test_a_torn_last_line_is_kept_aside_and_whole_lines_stay(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "c")
+    ledger.charge(charge(1), OPEN)
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole + whole[: len(whole) // 2])
+    again = Ledger(tmp_path, "c")
+    assert len(again.charges()) == 1
+    again.charge(charge(2), OPEN)
+    assert [charge.round for charge in Ledger(tmp_path, "c").charges()] == [1, 2]
+    (kept,) = tmp_path.glob("*.torn-*")
+    assert kept.read_bytes() == whole[: len(whole) // 2]
+
+
+WRAPPER = """
+import os, signal, sys
+from pathlib import Path
+number, way, steps = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+real = os.fsync
+count = 0
+def fsync(file):
+    global count
+    count += 1
+    if count == number and way == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(file)
+    if count == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = fsync
+from client_app import private_step
+step = private_step.SecureDPOptimizer.add_noise
+def counted(self):
+    with steps.open("a") as file:
+        file.write("step\\n")
+    return step(self)
+private_step.SecureDPOptimizer.add_noise = counted
+from client_app.trainer.__main__ import main
+main(Path(sys.argv[4]), Path(sys.argv[5]))
+"""
+
+
+@pytest.fixture
+def start_doomed(tmp_path: Path) -> Iterator[Callable[[Path, int, str], TrainerProcess]]:
+    """Start trainers that kill themselves at a flush to the disk."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(site_file: Path, number: int, way: str) -> TrainerProcess:
+        socket = tmp_path / f"d{len(started)}.sock"
+        arguments = [str(number), way, str(tmp_path / "steps"), str(site_file), str(socket)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRAPPER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return TrainerProcess(socket, site_file, process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_trainer_killed_at_any_flush_has_spent_no_more_than_it_recorded(
+    tmp_path: Path, start_doomed: Callable[[Path, int, str], TrainerProcess]
+) -> None:
+    from fedfm.config.compose import compose_study  # noqa: PLC0415
+    from fedfm.model.build import build_model  # noqa: PLC0415 - torch
+    from fedfm.parameters import trainable  # noqa: PLC0415
+    from tests.integration.conftest import TINY  # noqa: PLC0415
+
+    study = compose_study(TINY).value
+    parameters = trainable(build_model(study.model, study.adapter, study.task, seed=study.seed))
+    site_file = write_hospital(tmp_path / "a", policy="max_epsilon: 50")
+    ledger = tmp_path / "a" / "state"
+    charged_steps = study.training.local_steps
+    ways = [(1, "before"), (1, "after"), (2, "before"), (2, "after"), (3, "before"), (3, "after")]
+    for asked, (number, way) in enumerate(ways, start=1):
+        doomed = start_doomed(site_file, number, way)
+        with grpc.insecure_channel(f"unix:{doomed.socket}") as channel, pytest.raises(grpc.RpcError):
+            TrainerStub(channel).Train(request_to_proto(request(1, parameters, run=f"run-{asked}")), timeout=60)
+        doomed.process.wait()
+        steps = (tmp_path / "steps").read_text().count("step\n") if (tmp_path / "steps").exists() else 0
+        recorded = sum(charge.release.steps for charge in Ledger(ledger, "hospital-a").charges())
+        assert steps <= recorded <= asked * charged_steps
+    survivor = start_doomed(site_file, 10**6, "before")
+    described = SocketTrainer(str(survivor.socket)).describe(request(0, {}))
+    history = Ledger(ledger, "hospital-a").charges()
+    assert history  # some charges were written before the end
+    assert described.privacy.train >= epsilon([Release(history[0].release.noise_multiplier, 1.0, steps)], 1 / 600)
