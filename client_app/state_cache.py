@@ -59,7 +59,7 @@ def _key(study: Study, examples: Sequence[Example]) -> str:
         "columns": [asdict(column) for column in study.task.columns],
         "seed": study.seed if study.model.source == "random" else None,
         "versions": [torch.__version__, transformers.__version__],
-        "format": 1,
+        "format": 2,
     }
     digest = hashlib.sha256(json.dumps(frozen, sort_keys=True).encode())
     for example in examples:

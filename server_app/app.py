@@ -84,8 +84,8 @@ def _federate(study: Study, grid: Grid, folder: Path, log: EventLog) -> None:
         )
     )
     strategy = FairFedAvg(study, run=folder.name, folder=folder, log=log)
-    final = strategy.start(grid, write_arrays(parameters)).arrays
-    model_host.keep_adapter(folder, model=model, parameters={name: array.numpy() for name, array in final.items()})
+    final = {name: array.numpy() for name, array in strategy.start(grid, write_arrays(parameters)).arrays.items()}
+    model_host.keep_adapter(folder, model=model, parameters=final, statistics=strategy.statistics)
 
 
 def _release() -> str:

@@ -12,6 +12,7 @@ from server_app.report.charts import Series, bars, curves, forest, said
 from server_app.report.events import read_events
 from server_app.report.files import write_manifest, write_metrics
 from server_app.report.markup import Element, element, table, written
+from server_app.report.statistics import statistics_section
 from server_app.report.style import CSS
 from server_app.report.summary import SiteSummary, Summary, summarise
 from server_app.report.verdict import Verdict, beside_baseline, verdict
@@ -51,6 +52,7 @@ def page(summary: Summary, judged: Verdict) -> str:
         _performance(summary),
         _budget(summary),
         _explanation(summary),
+        statistics_section(summary.statistics),
         _sites(summary),
         _costs(summary),
         _configuration(summary),
