@@ -39,7 +39,7 @@ class Statistics:
         missing: float64[F] share of patients without the column, in [0, 1]; empty for text.
         missing_sd: Of each share.
         mean: float64[F] in scaled columns, or float64[D] of the states that enter the head.
-        mean_sd: Of each entry, before the shrinking of states.
+        mean_sd: float64 of the same shape; of states before they are shrunk.
         deviation: float64[F], or float64[1]: the root mean square distance of a state from the mean.
         deviation_sd: float64 of the same shape.
     """
@@ -50,7 +50,7 @@ class Statistics:
     missing: Floats
     missing_sd: float
     mean: Floats
-    mean_sd: float
+    mean_sd: Floats
     deviation: Floats
     deviation_sd: Floats
 
@@ -93,7 +93,7 @@ def vectors_of_states(study: Study, states: Floats, labels: NDArray[np.int64]) -
         labels: int64[N].
     """
     radius = study.standardize.radius
-    inside = _within(np.nan_to_num(states), radius)
+    inside = _within(np.nan_to_num(states, posinf=0.0, neginf=0.0), radius)  # what overflowed counts as nothing
     squares = _SQUARE / radius * (inside**2).sum(axis=1, keepdims=True)
     marks = _LABEL * np.eye(len(study.task.labels))[labels]
     return _within(np.concatenate([marks, inside, squares], axis=1), bound(study))
@@ -116,11 +116,11 @@ def pooled(study: Study, sums: Floats, *, sums_sd: float, declared: int) -> Stat
     of_count = labels * (sums_sd / _LABEL) ** 2
     trust = of_count / (of_count + (_DECLARED * declared) ** 2)
     patients = max(1.0, (1 - trust) * float(counts.sum()) + trust * declared)
-    noise = sums_sd / patients
+    noise, of_patients = sums_sd / patients, (1 - trust) * math.sqrt(of_count) / patients
     of_inputs = _of_columns if study.task.inputs == "columns" else _of_states
     surplus = (patients - float(counts.sum())) / labels  # noise of all labels together, which the total shows
     prevalence = np.clip((counts + surplus) / patients, 0.0, 1.0)
-    return Statistics(patients, prevalence, noise / _LABEL, *of_inputs(study, rest / patients, noise))
+    return Statistics(patients, prevalence, noise / _LABEL, *of_inputs(study, rest / patients, noise, of_patients))
 
 
 def for_model(statistics: Statistics, study: Study) -> Arrays:
@@ -129,15 +129,15 @@ def for_model(statistics: Statistics, study: Study) -> Arrays:
     return {"mean": statistics.mean.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
-_OfInputs = tuple[Floats, float, Floats, float, Floats, Floats]  # the fields of Statistics from missing on
+_OfInputs = tuple[Floats, float, Floats, Floats, Floats, Floats]  # the fields of Statistics from missing on
 
 
-def _of_columns(_study: Study, means: Floats, noise: float) -> _OfInputs:
+def _of_columns(_study: Study, means: Floats, noise: float, of_patients: float) -> _OfInputs:
     """Return missingness, mean and deviation of the present values, with a floor under what noise could have made."""
     missing, first, second = np.split(means, 3)
     present = np.clip(1 - missing, max(0.05, 2 * noise), 1.0)
     mean = np.clip(first / present, -CUT, CUT)
-    sd = noise / float(np.median(present))
+    sd = np.hypot(noise / present, of_patients * mean)
     variance = 2 * second / present + 1 - (mean**2 - sd**2)
     variance_sd = 2 * sd * np.sqrt(1 + mean**2)
     floor = np.maximum(_LEAST_DEVIATION**2, variance_sd)
@@ -146,7 +146,7 @@ def _of_columns(_study: Study, means: Floats, noise: float) -> _OfInputs:
     return np.clip(missing, 0.0, 1.0), noise, mean, sd, deviation, deviation_sd
 
 
-def _of_states(study: Study, means: Floats, noise: float) -> _OfInputs:
+def _of_states(study: Study, means: Floats, noise: float, of_patients: float) -> _OfInputs:
     """Return the mean state, shrunk by what noise adds to its length (James and Stein 1961), and one deviation."""
     radius, mean = study.standardize.radius, means[:-1]
     length, of_noise = float(mean @ mean), len(mean) * noise**2
@@ -155,7 +155,7 @@ def _of_states(study: Study, means: Floats, noise: float) -> _OfInputs:
     variance = means[-1] * radius / _SQUARE - max(0.0, length - of_noise)
     deviation = np.sqrt(np.clip(np.array([variance]), (radius / 4) ** 2, radius**2))
     deviation_sd = np.minimum(noise * radius / _SQUARE / (2 * deviation), radius)
-    return np.zeros(0), 0.0, shrunk, noise, deviation, deviation_sd
+    return np.zeros(0), 0.0, shrunk, np.hypot(noise, of_patients * mean), deviation, deviation_sd
 
 
 def _within(rows: Floats, most: float) -> Floats:

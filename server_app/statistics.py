@@ -89,7 +89,7 @@ def told(study: Study, found: Statistics, *, sites: tuple[str, ...], started: fl
     if study.task.inputs == "text":
         length = float(np.linalg.norm(found.mean))
         states = {
-            "mean": Noised(length, found.mean_sd * math.sqrt(len(found.mean))),
+            "mean": Noised(length, float(np.linalg.norm(found.mean_sd))),
             "deviation": Noised(float(found.deviation[0]), float(found.deviation_sd[0])),
         }
     return StatisticsPooled(
@@ -107,7 +107,7 @@ def _columns(study: Study, found: Statistics) -> dict[str, dict[str, Noised]]:
         half = (column.high - column.low) / 2
         told_of[column.name] = {
             "missing": Noised(float(found.missing[index]), found.missing_sd),
-            "mean": Noised(column.low + half * (float(found.mean[index]) + 1), half * found.mean_sd),
+            "mean": Noised(column.low + half * (float(found.mean[index]) + 1), half * float(found.mean_sd[index])),
             "deviation": Noised(half * float(found.deviation[index]), half * float(found.deviation_sd[index])),
         }
     return told_of

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from fedfm.arrays import Arrays, check_layout
-from fedfm.config.study import Task
 from fedfm.errors import WireError
 from fedfm.statistics import LARGEST_MEAN, SCALES
 
@@ -60,12 +59,6 @@ def of_states(size: int) -> Standardization:
     return Standardization(torch.zeros(size), torch.ones(1))
 
 
-def of_columns(task: Task, *, method: str) -> Standardization:
-    """Return the standardisation of columns in units of half their reference range, before any statistics are known.
-
-    It changes nothing; for ``none`` it gives back the values of the file.
-    """
-    if method != "none":
-        return Standardization(torch.zeros(len(task.columns)), torch.ones(len(task.columns)))
-    low, high = (torch.tensor([getattr(column, end) for column in task.columns]) for end in ("low", "high"))
-    return Standardization(-(high + low) / (high - low), 2 / (high - low))
+def of_columns(count: int) -> Standardization:
+    """Return the standardisation of columns that changes nothing."""
+    return Standardization(torch.zeros(count), torch.ones(count))
