@@ -20,6 +20,7 @@ LARGEST_MEAN, SCALES = 10.0, (0.01, 100.0)
 """What a model takes as means and deviations: more than the sums can give, and far from overflow."""
 
 _LABEL = 0.5  # weight of the label's mark: prevalence needs less precision than what the model reads
+_MISSING, _CURVED = 0.5, 0.5  # weights of the marks of missing columns, and of squares less 1
 _SQUARE = 0.25  # weight of a state's squared norm, of which there is only one
 _DECLARED = 0.1  # relative error that a declared number of patients is taken to have
 _STATE_NORM = 2.0  # of standardised states: near what MiniLM's have unstandardised, so that a step keeps its length
@@ -68,7 +69,7 @@ def width(study: Study, *, inputs: int) -> int:
 
 
 def vectors_of_columns(study: Study, values: Floats, missing: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Return float64[N, K]: label, marks of missing values, values, and half their squares less 1.
+    """Return float64[N, K]: label, marks of missing values, values, and their squares less 1.
 
     A square less 1 is nothing for a two-valued column, which has its values at the ends of the reference range.
 
@@ -79,9 +80,9 @@ def vectors_of_columns(study: Study, values: Floats, missing: Floats, labels: ND
         labels: int64[N].
     """
     inside = np.clip(np.nan_to_num(values), -CUT, CUT) * (1 - missing)
-    squares = (inside**2 - 1) / 2 * (1 - missing)
+    squares = _CURVED * (inside**2 - 1) * (1 - missing)
     marks = _LABEL * np.eye(len(study.task.labels))[labels]
-    return _within(np.concatenate([marks, missing, inside, squares], axis=1), bound(study))
+    return _within(np.concatenate([marks, _MISSING * missing, inside, squares], axis=1), bound(study))
 
 
 def vectors_of_states(study: Study, states: Floats, labels: NDArray[np.int64]) -> Floats:
@@ -134,16 +135,17 @@ _OfInputs = tuple[Floats, float, Floats, Floats, Floats, Floats]  # the fields o
 
 def _of_columns(_study: Study, means: Floats, noise: float, of_patients: float) -> _OfInputs:
     """Return missingness, mean and deviation of the present values, with a floor under what noise could have made."""
-    missing, first, second = np.split(means, 3)
-    present = np.clip(1 - missing, max(0.05, 2 * noise), 1.0)
+    marks, first, second = np.split(means, 3)
+    missing = np.clip(marks / _MISSING, 0.0, 1.0)
+    present = np.clip(1 - missing, min(1.0, max(0.05, 2 * noise / _MISSING)), 1.0)
     mean = np.clip(first / present, -CUT, CUT)
     sd = np.hypot(noise / present, of_patients * mean)
-    variance = 2 * second / present + 1 - (mean**2 - sd**2)
-    variance_sd = 2 * sd * np.sqrt(1 + mean**2)
+    variance = second / present / _CURVED + 1 - (mean**2 - sd**2)
+    variance_sd = np.hypot(noise / present / _CURVED, 2 * sd * mean)
     floor = np.maximum(_LEAST_DEVIATION**2, variance_sd)
     deviation = np.sqrt(np.clip(variance, floor, CUT**2))
     deviation_sd = np.minimum(variance_sd / (2 * deviation), CUT)
-    return np.clip(missing, 0.0, 1.0), noise, mean, sd, deviation, deviation_sd
+    return missing, noise / _MISSING, mean, sd, deviation, deviation_sd
 
 
 def _of_states(study: Study, means: Floats, noise: float, of_patients: float) -> _OfInputs:
