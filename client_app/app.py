@@ -21,6 +21,12 @@ def describe(message: Message, context: Context) -> Message:
     return _answer(message, context, lambda trainer, asked: wire.description_to_records(trainer.describe(asked)))
 
 
+@app.query("summarise")
+def summarise(message: Message, context: Context) -> Message:
+    """Answer with sums over training patients, before round 1."""
+    return _answer(message, context, lambda trainer, asked: wire.summarise_reply_to_records(trainer.summarise(asked)))
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Answer with the update of one round."""

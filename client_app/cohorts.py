@@ -51,7 +51,14 @@ def prepare(site: Site, study: Study) -> Prepared:
     found = load_splits(site, study.task)
     splits = Splits(*(_at_most(part, most) for part in (found.train, found.audit, found.test)))
     _enough_patients(site, splits.train)
-    model = build_model(study.model, study.adapter, study.task, seed=study.seed, weights=site.weights)
+    model = build_model(
+        study.model,
+        study.adapter,
+        study.task,
+        seed=study.seed,
+        weights=site.weights,
+        standardize=study.standardize.method,
+    )
     model.to(device_of(site))
     return Prepared(
         model=model,

@@ -1,6 +1,7 @@
 """Fairness-aware weights of examples at the site: Algorithm 1, line 9, before the training."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -97,7 +98,10 @@ def noisy_table_once(path: Path, release: Callable[[], Table]) -> Table:
     table = release()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(table.tolist()))
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(table.tolist()))
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
     return table
 

@@ -57,9 +57,10 @@ def _key(study: Study, examples: Sequence[Example]) -> str:
         "model": asdict(study.model),
         "adapter": [study.adapter.method, study.adapter.layers],
         "columns": [asdict(column) for column in study.task.columns],
+        "scaled": study.standardize.method != "none",
         "seed": study.seed if study.model.source == "random" else None,
         "versions": [torch.__version__, transformers.__version__],
-        "format": 1,
+        "format": 2,
     }
     digest = hashlib.sha256(json.dumps(frozen, sort_keys=True).encode())
     for example in examples:

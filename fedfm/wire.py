@@ -1,4 +1,4 @@
-"""The four messages of a round and their form inside Flower.
+"""The messages of a run and their form inside Flower.
 
 These dataclasses are all that crosses between coordinator and hospital. Docstrings
 begin with the direction. Only this file and ``fedfm.records`` know Flower's records.
@@ -106,6 +106,27 @@ class Description:
 
 
 @dataclass(frozen=True)
+class SummariseReply:
+    """Leaves the hospital before round 1: sums over training patients, noised where the study has privacy.
+
+    Attributes:
+        site: The site's id.
+        round: The round that was asked for, which is 0.
+        sums: float64[K] as ``fedfm.statistics`` orders them.
+        sums_sd: Standard deviation of the noise in each sum; 0 where they are exact.
+        seconds: Wall time.
+        privacy: Spent so far, these sums included.
+    """
+
+    site: str
+    round: int
+    sums: NDArray[np.float64]
+    sums_sd: float
+    seconds: float
+    privacy: PrivacySpent
+
+
+@dataclass(frozen=True)
 class TrainReply:
     """Leaves the hospital: the update of one round, noised where the study has privacy.
 
@@ -166,10 +187,8 @@ class EvaluateReply:
 
 
 # The records of each message and the fields in them; the others ("arrays", "groups" …) are free in their names.
-_PRIVACY = {
-    **dict.fromkeys(("delta", "train", "audit", "test", "run", "planned", "noise_multiplier"), float),
-    "entries": int,
-}
+_SPENT_FLOATS = ("delta", "train", "audit", "test", "run", "planned", "noise_multiplier")
+_PRIVACY = {**dict.fromkeys(_SPENT_FLOATS, float), "entries": int}
 _SPENT = {"unit": str, "seal": str}
 _REQUEST: Table = {
     "text": {"run": str, "study": str, "layout": str, "ledger_seal": str},
@@ -178,6 +197,11 @@ _REQUEST: Table = {
 _DESCRIPTION: Table = {
     "text": {"site": str, "layout": str, "device": str, "groups": list, **_SPENT},
     "numbers": {"declared_patients": int},
+    "privacy": _PRIVACY,
+}
+_SUMMARISE_REPLY: Table = {
+    "text": {"site": str, **_SPENT},
+    "numbers": {"round": int, "sums_sd": float, "seconds": float},
     "privacy": _PRIVACY,
 }
 _TRAIN_REPLY: Table = {
@@ -234,6 +258,22 @@ def description_from_records(records: RecordDict) -> Description:
     return Description(**_nested(fields), groups=groups)
 
 
+def summarise_reply_to_records(reply: SummariseReply) -> RecordDict:
+    """Write a site's sums before round 1 into Flower's records."""
+    written = write(_SUMMARISE_REPLY, _flat(reply), version=WIRE_VERSION, kind="summarise_reply")
+    written["arrays"] = write_arrays({"sums": reply.sums})
+    return written
+
+
+def summarise_reply_from_records(records: RecordDict) -> SummariseReply:
+    """Read what ``summarise_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
+    fields = read(_SUMMARISE_REPLY, records, version=WIRE_VERSION, kind="summarise_reply", free={"arrays"})
+    arrays = read_arrays(records, "arrays", np.float64)
+    if set(arrays) != {"sums"}:
+        raise unreadable("arrays", f"{len(arrays)} arrays", "one array, sums")
+    return SummariseReply(**_nested(fields), sums=arrays["sums"])
+
+
 def train_reply_to_records(reply: TrainReply) -> RecordDict:
     """Write a site's update into Flower's records."""
     written = write(_TRAIN_REPLY, _flat(reply), version=WIRE_VERSION, kind="train_reply")
@@ -264,16 +304,11 @@ def evaluate_reply_from_records(records: RecordDict) -> EvaluateReply:
     arrays = read_arrays(records, "arrays", np.float64)
     if set(arrays) != {"cells"} or arrays["cells"].ndim != 2:
         raise unreadable("arrays", f"{len(arrays)} arrays", "one table, cells")
-    return EvaluateReply(
-        **_nested(fields),
-        cells=arrays["cells"],
-        groups=read_arrays(records, "groups", np.float64),
-        explanation=read_numbers(records, "explanation"),
-        losses=read_numbers(records, "losses"),
-    )
+    fields |= {**arrays, **{name: read_numbers(records, name) for name in ("explanation", "losses")}}
+    return EvaluateReply(**_nested(fields), groups=read_arrays(records, "groups", np.float64))
 
 
-def _flat(message: Description | TrainReply | EvaluateReply) -> dict[str, Any]:
+def _flat(message: Description | SummariseReply | TrainReply | EvaluateReply) -> dict[str, Any]:
     return {**vars(message), **vars(message.privacy)}
 
 

@@ -87,8 +87,8 @@ def _federate(study: Study, grid: Grid, log: EventLog, *, folder: Path, memory: 
         )
     )
     strategy = FairFedAvg(study, run=folder.name, folder=folder, log=log, ledgers=Ledgers(memory))
-    final = strategy.start(grid, write_arrays(parameters)).arrays
-    model_host.keep_adapter(folder, model=model, parameters={name: array.numpy() for name, array in final.items()})
+    final = {name: array.numpy() for name, array in strategy.start(grid, write_arrays(parameters)).arrays.items()}
+    model_host.keep_adapter(folder, model=model, parameters=final, statistics=strategy.statistics)
 
 
 def _release() -> str:

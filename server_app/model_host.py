@@ -18,7 +18,7 @@ def build(study: Study) -> tuple[Classifier, Arrays]:
     Raises:
         ModelError: The weights are absent, unreadable or not the pinned ones.
     """
-    model = build_model(study.model, study.adapter, study.task, seed=study.seed)
+    model = build_model(study.model, study.adapter, study.task, seed=study.seed, standardize=study.standardize.method)
     return model, trainable(model)
 
 
@@ -43,9 +43,23 @@ def keep_checkpoint(folder: Path, *, round_number: int, parameters: Arrays) -> N
             older.unlink()
 
 
-def keep_adapter(folder: Path, *, model: Classifier, parameters: Arrays) -> None:
-    """Write the final adapter to ``folder/adapter``; text models load with ``PeftModel.from_pretrained``."""
+def keep_statistics(folder: Path, statistics: Arrays) -> None:
+    """Write what the model's input is standardised by beside the checkpoints, which mean nothing without it."""
+    _replace(folder / "statistics.safetensors", to_bytes(statistics))
+
+
+def keep_adapter(folder: Path, *, model: Classifier, parameters: Arrays, statistics: Arrays) -> None:
+    """Write the final adapter to ``folder/adapter``; text models load with ``PeftModel.from_pretrained``.
+
+    Args:
+        folder: Of the run.
+        model: As ``build`` made it.
+        parameters: The final global parameters.
+        statistics: Pooled statistics; empty where the study has none.
+    """
     load_trainable(model, parameters)
+    if statistics:
+        model.standard.set(statistics)
     save_adapter(model, folder / "adapter")
 
 

@@ -42,7 +42,8 @@ class Roster:
 
     def __init__(self, study: Study, *, run: str, layout: str, events: EventLog, ledgers: Ledgers) -> None:
         self.members: dict[str, Member] = {}
-        self._study, self._layout, self._events, self._ledgers = study, layout, events, ledgers
+        self._study, self._layout, self._events = study, layout, events
+        self.ledgers = ledgers
         self._question = request_to_records(Request(run=run, study=study_to_json(study), round=0, layout=layout))
         self._names: dict[int, str] = {}  # every node ever seen, and its registered name
         self._pending: dict[str, int] = {}  # message id to node
@@ -81,7 +82,7 @@ class Roster:
         asked = [node for node in newcomers if self._is_wanted(node.name)]
         questions = [
             Message(
-                with_ledger(self._question, *self._ledgers.of(node.name)),
+                with_ledger(self._question, *self.ledgers.of(node.name)),
                 dst_node_id=node.node_id,
                 message_type="query.describe",
             )
@@ -119,7 +120,7 @@ class Roster:
             self._check(description, node_id)
             screen_cohort(description.declared_patients)
             screen_account(**vars(description.privacy))
-            self._ledgers.note(description.site, description.privacy)
+            self.ledgers.note(description.site, description.privacy)
         except Exception as problem:  # whatever one site sends, the others go on
             self._refuse(node_id, round_number, *refusal_of(problem))
             return

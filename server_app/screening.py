@@ -128,6 +128,36 @@ def _screen_sums(sums: Mapping[str, float], *, noise: float, most: float) -> Non
         _within("ROUND-E015", "a sum of explanations", value, (-largest, largest))
 
 
+def screen_sums(
+    sums: NDArray[np.float64], *, size: int, noise: tuple[float, float], bound: float, declared_patients: int
+) -> None:
+    """Let through only sums over training patients that may be added to those of the other sites.
+
+    Args:
+        sums: float64[K] as a site sent them.
+        size: K of the study.
+        noise: Standard deviation in each sum as the site states it, and the largest that can be.
+        bound: The most that one patient adds to any of them.
+        declared_patients: Cohort that the site joined with; with bound and noise it limits every sum.
+
+    Raises:
+        IncompatibleUpdate: Another length, or a number that no such cohort with such noise can give.
+    """
+    if sums.shape != (size,):
+        raise IncompatibleUpdate(
+            "ROUND-E030",
+            "the sums have another length",
+            found=str(sums.shape),
+            allowed=str((size,)),
+            fix="use the same release of fedfm and the same weights at every site",
+        )
+    stated, largest = noise
+    _within("ROUND-E030", "sums_sd", stated, (0.0, largest))
+    most = bound * PER_DECLARED * declared_patients + NOISE_WIDTH * stated
+    for number in sums:
+        _within("ROUND-E030", "a sum over training patients", float(number), (-most, most))
+
+
 def screen_cohort(declared_patients: int) -> None:
     """Let through only a cohort that can be, before it becomes the site's weight.
 

@@ -16,6 +16,7 @@ from fedfm.errors import EngineError
 from fedfm.metrics.counts import columns
 from fedfm.records import write_arrays
 from fedfm.schedule import evaluation_rounds
+from fedfm.statistics import for_model, width
 from fedfm.wire import (
     EvaluateReply,
     Request,
@@ -28,7 +29,7 @@ from fedfm.wire import (
 from server_app.combining import COMBINERS, applied
 from server_app.evaluation import evaluate, positive_class
 from server_app.ledgers import Ledgers
-from server_app.model_host import keep_checkpoint
+from server_app.model_host import keep_checkpoint, keep_statistics
 from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
 from server_app.report import events
@@ -36,6 +37,7 @@ from server_app.roster import Member, Roster
 from server_app.rounds import exchange
 from server_app.screening import check_answer, screen_account, screen_counts, screen_update
 from server_app.selection import SELECTIONS, Draw
+from server_app.statistics import gather_sums, pool, told
 from server_app.weighting import RULES, SiteReport
 
 
@@ -52,6 +54,9 @@ class FairFedAvg(FedAvg):
         log: Where events go.
         ledgers: What is remembered of the sites' ledgers, over runs.
 
+    Attributes:
+        statistics: What the model's input is standardised by, after ``start``; empty where nothing is pooled.
+
     Raises:
         ConfigError: A rule of the study does not exist, or its parameters do not fit.
     """
@@ -66,6 +71,7 @@ class FairFedAvg(FedAvg):
         self._weigh = bind(RULES, study.weighting, group="weighting")
         self._combine = bind(COMBINERS, study.combining, group="combining")
         self._parameters: Arrays = {}
+        self.statistics: Arrays = {}
         self._roster = self._new_roster("")
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord) -> Result:  # type: ignore[override]
@@ -82,6 +88,8 @@ class FairFedAvg(FedAvg):
         self._roster = self._new_roster(layout(_numpy(arrays)))
         self._roster.gather(grid)
         self._check_quorum(len(self._roster.members), "at the start")
+        if self._study.standardize.method == "global":
+            self._pool_statistics(grid, _numpy(arrays))
         # Algorithm 1, line 4
         for number in range(1, self._study.rounds + 1):
             self._roster.poll(grid, round_number=number)
@@ -163,6 +171,18 @@ class FairFedAvg(FedAvg):
     def _new_roster(self, fingerprint: str) -> Roster:
         return Roster(self._study, run=self._run, layout=fingerprint, events=self._log, ledgers=self._ledgers)
 
+    def _pool_statistics(self, grid: Grid, parameters: Arrays) -> None:
+        """Standardise by the sums of the sites that are here; those that come later get the same."""
+        started, study, members = time.monotonic(), self._study, self._roster.members
+        columns = len(study.task.columns) or parameters["head.weight"].shape[1]
+        size = width(study, inputs=columns)
+        replies = gather_sums(grid, self._roster, study=study, run=self._run, size=size, log=self._log)
+        self._check_quorum(len(replies), "for the statistics")
+        found = pool(study, replies, members)
+        self._log.emit(told(study, found, sites=tuple(sorted(replies)), started=started))
+        self.statistics = for_model(found, study)
+        keep_statistics(self._folder, self.statistics)
+
     def _train(self, number: int, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
         messages = self.configure_train(number, arrays, ConfigRecord(), grid)
         replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
@@ -176,7 +196,9 @@ class FairFedAvg(FedAvg):
         self.aggregate_evaluate(number, replies)
 
     def _requests(self, number: int, message_type: str, members: list[Member]) -> list[Message]:
-        request = Request(self._run, self._study_json, number, layout(self._parameters), self._parameters)
+        request = Request(
+            self._run, self._study_json, number, layout(self._parameters), self._parameters, self.statistics
+        )
         content = request_to_records(request)
         lifetime = 60 * self._study.round_minutes + 60  # a request must not outlive its round by much
         return [

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def numbers(table: pd.DataFrame, data: Data, task: Task) -> list[Content]:
     """Return float[F] of each row in the order of ``task.columns``; NaN where a cell is missing.
 
-    Values are raw: the study's reference ranges scale them, never this site's own statistics.
+    Values are raw: the model scales them (``fedfm.model.tabular``).
 
     Raises:
         DataError: The site does not list a column (SITE-E023), or one that it lists is absent

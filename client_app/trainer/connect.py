@@ -15,9 +15,9 @@ from client_app.trainer import messages
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from fedfm.errors import EngineError, FedFMError
-from fedfm.wire import Description, EvaluateReply, Request, TrainReply
+from fedfm.wire import Description, EvaluateReply, Request, SummariseReply, TrainReply
 
-Answer = TypeVar("Answer", pb.DescribeAnswer, pb.TrainAnswer, pb.EvaluateAnswer)
+Answer = TypeVar("Answer", pb.DescribeAnswer, pb.SummariseAnswer, pb.TrainAnswer, pb.EvaluateAnswer)
 
 _READY_SECONDS = 20
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -28,6 +28,9 @@ class AnyTrainer(Protocol):
 
     def describe(self, request: Request) -> Description:
         """Answer who the site is and that it can take part."""
+
+    def summarise(self, request: Request) -> SummariseReply:
+        """Answer with sums over training patients, before round 1."""
 
     def train(self, request: Request) -> TrainReply:
         """Answer with the update of one round."""
@@ -69,6 +72,10 @@ class SocketTrainer:
         """Answer who the site is and that it can take part."""
         answer = self._ask(lambda stub: stub.Describe, request)
         return messages.description_from_proto(answer.description)
+
+    def summarise(self, request: Request) -> SummariseReply:
+        """Answer with sums over training patients, before round 1."""
+        return messages.summarise_reply_from_proto(self._ask(lambda stub: stub.Summarise, request).reply)
 
     def train(self, request: Request) -> TrainReply:
         """Answer with the update of one round."""

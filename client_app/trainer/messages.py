@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from client_app.trainer import trainer_pb2 as pb
 from fedfm.arrays import Arrays, from_bytes, to_bytes
 from fedfm.errors import WireError
-from fedfm.wire import WIRE_VERSION, Description, EvaluateReply, PrivacySpent, Request, TrainReply
+from fedfm.wire import WIRE_VERSION, Description, EvaluateReply, PrivacySpent, Request, SummariseReply, TrainReply
 
 
 def request_to_proto(request: Request) -> pb.Request:
@@ -72,6 +72,30 @@ def description_from_proto(message: pb.Description) -> Description:
         layout=message.layout,
         device=message.device,
         groups=tuple(message.groups),
+        privacy=_spent_from_proto(message.privacy),
+    )
+
+
+def summarise_reply_to_proto(reply: SummariseReply) -> pb.SummariseReply:
+    """Return the message that carries ``reply`` out of the trainer."""
+    return pb.SummariseReply(
+        site=reply.site,
+        round=reply.round,
+        sums=reply.sums.tolist(),
+        sums_sd=reply.sums_sd,
+        seconds=reply.seconds,
+        privacy=_spent_to_proto(reply.privacy),
+    )
+
+
+def summarise_reply_from_proto(message: pb.SummariseReply) -> SummariseReply:
+    """Return the reply that ``message`` carries."""
+    return SummariseReply(
+        site=message.site,
+        round=message.round,
+        sums=np.array(message.sums, dtype=np.float64),
+        sums_sd=message.sums_sd,
+        seconds=message.seconds,
         privacy=_spent_from_proto(message.privacy),
     )
 

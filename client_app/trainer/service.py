@@ -34,7 +34,7 @@ Answer = TypeVar("Answer", bound=Proto)
 
 
 class Service(TrainerServicer):
-    """The four calls of ``trainer.proto``; each request and each answer goes to the audit log."""
+    """The calls of ``trainer.proto``; each request and each answer goes to the audit log."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -47,6 +47,14 @@ class Service(TrainerServicer):
             return pb.DescribeAnswer(description=messages.description_to_proto(self._trainer.describe(asked)))
 
         return self._answered("Describe", request, answer, lambda refusal: pb.DescribeAnswer(refusal=refusal))
+
+    def Summarise(self, request: pb.Request, context: grpc.ServicerContext) -> pb.SummariseAnswer:  # noqa: N802
+        """Answer with sums over training patients, or a refusal."""
+
+        def answer(asked: Request) -> pb.SummariseAnswer:
+            return pb.SummariseAnswer(reply=messages.summarise_reply_to_proto(self._trainer.summarise(asked)))
+
+        return self._answered("Summarise", request, answer, lambda refusal: pb.SummariseAnswer(refusal=refusal))
 
     def Train(self, request: pb.Request, context: grpc.ServicerContext) -> pb.TrainAnswer:  # noqa: N802
         """Answer with an update or a refusal."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client_app/trainer/trainer.proto\x12\x10\x66\x65\x64\x66m.trainer.v1\"\xb4\x01\n\x07Request\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x12\n\nstudy_json\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x0c\x12\x12\n\nstatistics\x18\x07 \x01(\x0c\x12\x16\n\x0eledger_entries\x18\x08 \x01(\x04\x12\x13\n\x0bledger_seal\x18\t \x01(\t\"\x0f\n\rStatusRequest\"%\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xae\x01\n\x0cPrivacySpent\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\r\n\x05train\x18\x03 \x01(\x01\x12\r\n\x05\x61udit\x18\x04 \x01(\x01\x12\x0c\n\x04test\x18\x05 \x01(\x01\x12\x0b\n\x03run\x18\x06 \x01(\x01\x12\x0f\n\x07planned\x18\x07 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x08 \x01(\x01\x12\x0f\n\x07\x65ntries\x18\t \x01(\x04\x12\x0c\n\x04seal\x18\n \x01(\t\"\x97\x01\n\x0b\x44\x65scription\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xa6\x01\n\nTrainReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06update\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12/\n\x07privacy\x18\x07 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xc9\x04\n\rEvaluateReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\x01\x12\x10\n\x08\x63\x65lls_sd\x18\x05 \x01(\x01\x12\x45\n\x0b\x65xplanation\x18\x06 \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.ExplanationEntry\x12\x16\n\x0e\x65xplanation_sd\x18\x07 \x01(\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12/\n\x07privacy\x18\t \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x12;\n\x06groups\x18\n \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.GroupsEntry\x12\x11\n\tgroups_sd\x18\x0b \x01(\x01\x12;\n\x06losses\x18\x0c \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.LossesEntry\x12\x11\n\tlosses_sd\x18\r \x01(\x01\x1a\x32\n\x10\x45xplanationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x46\n\x0bGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.fedfm.trainer.v1.Table:\x02\x38\x01\x1a-\n\x0bLossesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"$\n\x05Table\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x02 \x03(\x01\"~\n\x0e\x44\x65scribeAnswer\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1d.fedfm.trainer.v1.DescriptionH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"t\n\x0bTrainAnswer\x12-\n\x05reply\x18\x01 \x01(\x0b\x32\x1c.fedfm.trainer.v1.TrainReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"z\n\x0e\x45valuateAnswer\x12\x30\n\x05reply\x18\x01 \x01(\x0b\x32\x1f.fedfm.trainer.v1.EvaluateReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"I\n\x0cStatusAnswer\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x15\n\rfedfm_version\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t2\xa9\x02\n\x07Trainer\x12G\n\x08\x44\x65scribe\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.DescribeAnswer\x12\x41\n\x05Train\x12\x19.fedfm.trainer.v1.Request\x1a\x1d.fedfm.trainer.v1.TrainAnswer\x12G\n\x08\x45valuate\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.EvaluateAnswer\x12I\n\x06Status\x12\x1f.fedfm.trainer.v1.StatusRequest\x1a\x1e.fedfm.trainer.v1.StatusAnswerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client_app/trainer/trainer.proto\x12\x10\x66\x65\x64\x66m.trainer.v1\"\xb4\x01\n\x07Request\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x12\n\nstudy_json\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x0c\x12\x12\n\nstatistics\x18\x07 \x01(\x0c\x12\x16\n\x0eledger_entries\x18\x08 \x01(\x04\x12\x13\n\x0bledger_seal\x18\t \x01(\t\"\x0f\n\rStatusRequest\"%\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xae\x01\n\x0cPrivacySpent\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\r\n\x05train\x18\x03 \x01(\x01\x12\r\n\x05\x61udit\x18\x04 \x01(\x01\x12\x0c\n\x04test\x18\x05 \x01(\x01\x12\x0b\n\x03run\x18\x06 \x01(\x01\x12\x0f\n\x07planned\x18\x07 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x08 \x01(\x01\x12\x0f\n\x07\x65ntries\x18\t \x01(\x04\x12\x0c\n\x04seal\x18\n \x01(\t\"\x97\x01\n\x0b\x44\x65scription\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\x8e\x01\n\x0eSummariseReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04sums\x18\x03 \x03(\x01\x12\x0f\n\x07sums_sd\x18\x04 \x01(\x01\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xa6\x01\n\nTrainReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06update\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12/\n\x07privacy\x18\x07 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xc9\x04\n\rEvaluateReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\x01\x12\x10\n\x08\x63\x65lls_sd\x18\x05 \x01(\x01\x12\x45\n\x0b\x65xplanation\x18\x06 \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.ExplanationEntry\x12\x16\n\x0e\x65xplanation_sd\x18\x07 \x01(\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12/\n\x07privacy\x18\t \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x12;\n\x06groups\x18\n \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.GroupsEntry\x12\x11\n\tgroups_sd\x18\x0b \x01(\x01\x12;\n\x06losses\x18\x0c \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.LossesEntry\x12\x11\n\tlosses_sd\x18\r \x01(\x01\x1a\x32\n\x10\x45xplanationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x46\n\x0bGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.fedfm.trainer.v1.Table:\x02\x38\x01\x1a-\n\x0bLossesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"$\n\x05Table\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x02 \x03(\x01\"~\n\x0e\x44\x65scribeAnswer\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1d.fedfm.trainer.v1.DescriptionH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"|\n\x0fSummariseAnswer\x12\x31\n\x05reply\x18\x01 \x01(\x0b\x32 .fedfm.trainer.v1.SummariseReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"t\n\x0bTrainAnswer\x12-\n\x05reply\x18\x01 \x01(\x0b\x32\x1c.fedfm.trainer.v1.TrainReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"z\n\x0e\x45valuateAnswer\x12\x30\n\x05reply\x18\x01 \x01(\x0b\x32\x1f.fedfm.trainer.v1.EvaluateReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"I\n\x0cStatusAnswer\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x15\n\rfedfm_version\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t2\xf4\x02\n\x07Trainer\x12G\n\x08\x44\x65scribe\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.DescribeAnswer\x12I\n\tSummarise\x12\x19.fedfm.trainer.v1.Request\x1a!.fedfm.trainer.v1.SummariseAnswer\x12\x41\n\x05Train\x12\x19.fedfm.trainer.v1.Request\x1a\x1d.fedfm.trainer.v1.TrainAnswer\x12G\n\x08\x45valuate\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.EvaluateAnswer\x12I\n\x06Status\x12\x1f.fedfm.trainer.v1.StatusRequest\x1a\x1e.fedfm.trainer.v1.StatusAnswerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,26 +47,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRIVACYSPENT']._serialized_end=468
   _globals['_DESCRIPTION']._serialized_start=471
   _globals['_DESCRIPTION']._serialized_end=622
-  _globals['_TRAINREPLY']._serialized_start=625
-  _globals['_TRAINREPLY']._serialized_end=791
-  _globals['_EVALUATEREPLY']._serialized_start=794
-  _globals['_EVALUATEREPLY']._serialized_end=1379
-  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_start=1210
-  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_end=1260
-  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_start=1262
-  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_end=1332
-  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_start=1334
-  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_end=1379
-  _globals['_TABLE']._serialized_start=1381
-  _globals['_TABLE']._serialized_end=1417
-  _globals['_DESCRIBEANSWER']._serialized_start=1419
-  _globals['_DESCRIBEANSWER']._serialized_end=1545
-  _globals['_TRAINANSWER']._serialized_start=1547
-  _globals['_TRAINANSWER']._serialized_end=1663
-  _globals['_EVALUATEANSWER']._serialized_start=1665
-  _globals['_EVALUATEANSWER']._serialized_end=1787
-  _globals['_STATUSANSWER']._serialized_start=1789
-  _globals['_STATUSANSWER']._serialized_end=1862
-  _globals['_TRAINER']._serialized_start=1865
-  _globals['_TRAINER']._serialized_end=2162
+  _globals['_SUMMARISEREPLY']._serialized_start=625
+  _globals['_SUMMARISEREPLY']._serialized_end=767
+  _globals['_TRAINREPLY']._serialized_start=770
+  _globals['_TRAINREPLY']._serialized_end=936
+  _globals['_EVALUATEREPLY']._serialized_start=939
+  _globals['_EVALUATEREPLY']._serialized_end=1524
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_start=1355
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_end=1405
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_start=1407
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_end=1477
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_start=1479
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_end=1524
+  _globals['_TABLE']._serialized_start=1526
+  _globals['_TABLE']._serialized_end=1562
+  _globals['_DESCRIBEANSWER']._serialized_start=1564
+  _globals['_DESCRIBEANSWER']._serialized_end=1690
+  _globals['_SUMMARISEANSWER']._serialized_start=1692
+  _globals['_SUMMARISEANSWER']._serialized_end=1816
+  _globals['_TRAINANSWER']._serialized_start=1818
+  _globals['_TRAINANSWER']._serialized_end=1934
+  _globals['_EVALUATEANSWER']._serialized_start=1936
+  _globals['_EVALUATEANSWER']._serialized_end=2058
+  _globals['_STATUSANSWER']._serialized_start=2060
+  _globals['_STATUSANSWER']._serialized_end=2133
+  _globals['_TRAINER']._serialized_start=2136
+  _globals['_TRAINER']._serialized_end=2508
 # @@protoc_insertion_point(module_scope)

@@ -80,6 +80,22 @@ class Description(_message.Message):
     privacy: PrivacySpent
     def __init__(self, site: _Optional[str] = ..., declared_patients: _Optional[int] = ..., layout: _Optional[str] = ..., device: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
 
+class SummariseReply(_message.Message):
+    __slots__ = ("site", "round", "sums", "sums_sd", "seconds", "privacy")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_SD_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    round: int
+    sums: _containers.RepeatedScalarFieldContainer[float]
+    sums_sd: float
+    seconds: float
+    privacy: PrivacySpent
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., sums: _Optional[_Iterable[float]] = ..., sums_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
+
 class TrainReply(_message.Message):
     __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy")
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +180,14 @@ class DescribeAnswer(_message.Message):
     description: Description
     refusal: Refusal
     def __init__(self, description: _Optional[_Union[Description, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class SummariseAnswer(_message.Message):
+    __slots__ = ("reply", "refusal")
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    reply: SummariseReply
+    refusal: Refusal
+    def __init__(self, reply: _Optional[_Union[SummariseReply, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class TrainAnswer(_message.Message):
     __slots__ = ("reply", "refusal")

@@ -39,6 +39,11 @@ class TrainerStub:
                 request_serializer=client__app_dot_trainer_dot_trainer__pb2.Request.SerializeToString,
                 response_deserializer=client__app_dot_trainer_dot_trainer__pb2.DescribeAnswer.FromString,
                 _registered_method=True)
+        self.Summarise = channel.unary_unary(
+                '/fedfm.trainer.v1.Trainer/Summarise',
+                request_serializer=client__app_dot_trainer_dot_trainer__pb2.Request.SerializeToString,
+                response_deserializer=client__app_dot_trainer_dot_trainer__pb2.SummariseAnswer.FromString,
+                _registered_method=True)
         self.Train = channel.unary_unary(
                 '/fedfm.trainer.v1.Trainer/Train',
                 request_serializer=client__app_dot_trainer_dot_trainer__pb2.Request.SerializeToString,
@@ -61,6 +66,14 @@ class TrainerServicer:
 
     def Describe(self, request, context):
         """Who is this site, and can it take part? Loads model and data. Spends nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Summarise(self, request, context):
+        """Sums over training patients before round 1, from which the sites' means are pooled; charge the ledger first.
+        Asked again, the same noised sums are sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +107,11 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=client__app_dot_trainer_dot_trainer__pb2.Request.FromString,
                     response_serializer=client__app_dot_trainer_dot_trainer__pb2.DescribeAnswer.SerializeToString,
+            ),
+            'Summarise': grpc.unary_unary_rpc_method_handler(
+                    servicer.Summarise,
+                    request_deserializer=client__app_dot_trainer_dot_trainer__pb2.Request.FromString,
+                    response_serializer=client__app_dot_trainer_dot_trainer__pb2.SummariseAnswer.SerializeToString,
             ),
             'Train': grpc.unary_unary_rpc_method_handler(
                     servicer.Train,
@@ -138,6 +156,33 @@ class Trainer:
             '/fedfm.trainer.v1.Trainer/Describe',
             client__app_dot_trainer_dot_trainer__pb2.Request.SerializeToString,
             client__app_dot_trainer_dot_trainer__pb2.DescribeAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Summarise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedfm.trainer.v1.Trainer/Summarise',
+            client__app_dot_trainer_dot_trainer__pb2.Request.SerializeToString,
+            client__app_dot_trainer_dot_trainer__pb2.SummariseAnswer.FromString,
             options,
             channel_credentials,
             insecure,

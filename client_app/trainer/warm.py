@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from client_app import rounds
+from client_app import rounds, statistics
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import Ledger
 from client_app.rounds import Round
@@ -15,11 +15,11 @@ from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import WireError
-from fedfm.wire import Description, EvaluateReply, Request, TrainReply
+from fedfm.wire import Description, EvaluateReply, Request, SummariseReply, TrainReply
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
-Reply = TypeVar("Reply", Description, TrainReply, EvaluateReply)
+Reply = TypeVar("Reply", Description, SummariseReply, TrainReply, EvaluateReply)
 
 
 class Trainer:
@@ -43,13 +43,21 @@ class Trainer:
         """
         return self._answer(request, rounds.describe)
 
+    def summarise(self, request: Request) -> SummariseReply:
+        """Answer with sums over training patients, before round 1.
+
+        Raises:
+            FedFMError: The site refuses; what was charged before stays charged.
+        """
+        return self._answer(request, statistics.summarise)
+
     def train(self, request: Request) -> TrainReply:
         """Answer with the update of one round.
 
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, rounds.train)
+        return self._answer(request, lambda asked: rounds.train(statistics.standardized(asked)))
 
     def evaluate(self, request: Request) -> EvaluateReply:
         """Answer with sums over test and audit patients.
@@ -57,7 +65,7 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, rounds.evaluate)
+        return self._answer(request, lambda asked: rounds.evaluate(statistics.standardized(asked)))
 
     def _answer(self, request: Request, how: Callable[[Round], Reply]) -> Reply:
         with self._lock:

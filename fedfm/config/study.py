@@ -84,6 +84,9 @@ class Standardize:
     share: float = setting(
         0.2, "part of privacy.epsilon that the statistics of global and site may spend", above=0, high=0.9
     )
+    radius: float = setting(
+        2.0, "norm that a note's state is cut to for the sums, near what most have; not for columns", above=0, high=10
+    )
 
 
 @dataclass

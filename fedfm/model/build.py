@@ -8,17 +8,25 @@ from types import MappingProxyType
 
 import torch
 
+from fedfm.arrays import Arrays
 from fedfm.config.study import Adapter, Model, Task
+from fedfm.errors import ModelError
 from fedfm.model.adapters import ADAPTERS
 from fedfm.model.backbone import BACKBONES
 from fedfm.model.classifier import Classifier, Recipe
-from fedfm.model.saved import read_recipe, read_tensors, saved_parameters, unreadable, write
+from fedfm.model.saved import read_recipe, read_tensors, saved_tensors, unreadable, write
 
 NO_COPIES: Mapping[str, str] = MappingProxyType({})
 
 
 def build_model(
-    model: Model, adapter: Adapter, task: Task, *, seed: int, weights: Mapping[str, str] = NO_COPIES
+    model: Model,
+    adapter: Adapter,
+    task: Task,
+    *,
+    seed: int,
+    weights: Mapping[str, str] = NO_COPIES,
+    standardize: str = "reference",
 ) -> Classifier:
     """Return the classifier of a study: on the CPU, float32, in training mode, without dropout.
 
@@ -28,6 +36,7 @@ def build_model(
         task: What is predicted, from what.
         seed: Public seed of the head and of LoRA's A.
         weights: SHA-256 to a local folder that holds these weights; tried before the study's source.
+        standardize: The study's ``standardize.method``; statistics are set later (``Classifier.standard``).
 
     Returns:
         A classifier in which exactly the adapter's parameters require gradients.
@@ -39,7 +48,7 @@ def build_model(
     global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):  # torch and PEFT draw starting values that are overwritten here
-        classifier = BACKBONES[model.backbone](Recipe(model, adapter, task, seed), weights)
+        classifier = BACKBONES[model.backbone](Recipe(model, adapter, task, seed, standardize), weights)
         classifier.requires_grad_(False)
         ADAPTERS[adapter.method](classifier)
     return classifier.train()
@@ -73,24 +82,45 @@ def save_adapter(model: Classifier, directory: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)  # gone already where all went well
 
 
-def load_adapter(directory: Path, *, weights: Mapping[str, str] = NO_COPIES) -> Classifier:
+def load_adapter(
+    directory: Path, *, weights: Mapping[str, str] = NO_COPIES, statistics: Arrays | None = None
+) -> Classifier:
     """Return the classifier of a saved run: equal logits to the one that was saved.
 
     Args:
         directory: What ``save_adapter`` wrote.
         weights: SHA-256 to a local folder with the backbone's weights; tried before the study's source.
+        statistics: ``mean`` and ``scale`` of one site, for a study in which each standardised by its own.
 
     Raises:
-        ModelError: The directory is not a whole saved adapter, or the backbone's weights cannot be had.
+        ModelError: The directory is not a whole saved adapter, or the backbone's weights cannot be had; or the
+            adapter needs a site's statistics and there are none.
     """
     recipe = read_recipe(directory)
     saved = read_tensors(directory, adapter=recipe.adapter)
-    model = build_model(recipe.model, recipe.adapter, recipe.task, seed=recipe.seed, weights=weights)
-    parameters = saved_parameters(model)
-    differing = saved.keys() ^ parameters.keys() or {n for n in saved if saved[n].shape != parameters[n].shape}
+    if recipe.standardize == "site" and statistics is None:
+        raise _needs_statistics(directory)
+    model = build_model(
+        recipe.model, recipe.adapter, recipe.task, seed=recipe.seed, weights=weights, standardize=recipe.standardize
+    )
+    wanted = saved_tensors(model)
+    differing = saved.keys() ^ wanted.keys() or {n for n in saved if saved[n].shape != wanted[n].shape}
     if differing:
         raise unreadable(directory, found=f"{len(differing)} arrays missing, unknown or of another shape")
     with torch.no_grad():
         for name, tensor in saved.items():
-            parameters[name].copy_(tensor)
+            wanted[name].copy_(tensor)
+    if statistics is not None:
+        model.standard.set(statistics)
     return model
+
+
+def _needs_statistics(directory: Path) -> ModelError:
+    return ModelError(
+        "MODEL-E149",
+        "this adapter needs the statistics of the site that it is used at",
+        where=str(directory),
+        found="standardize.method: site, and no statistics",
+        allowed="mean and scale of the model's inputs at that site",
+        fix="give them as statistics; a study with standardize=global leaves a model that needs none",
+    )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fedfm.config.study import Adapter, Model, Task
 from fedfm.examples import Example
+from fedfm.model.standardization import Standardization
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Recipe:
         adapter: Which parameters are trained.
         task: What is predicted, from what.
         seed: Public seed of the first head and of the frozen LoRA factor.
+        standardize: The study's ``standardize.method``.
     """
 
     model: Model
     adapter: Adapter
     task: Task
     seed: int
+    standardize: str = "reference"
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,11 @@ class Classifier(nn.Module, ABC):
         recipe: What it was built from.
         labels: C, the number of classes.
         head: The last linear layer.
+        standard: What columns, or the states that enter the head, are centred and scaled by.
     """
 
     head: nn.Linear
+    standard: Standardization
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -78,6 +83,10 @@ class Classifier(nn.Module, ABC):
         Raises:
             DataError: An example lacks what the model reads.
         """
+
+    @abstractmethod
+    def unstandardized(self, states: Sequence[Tensor]) -> Tensor:
+        """Return what ``standard`` is applied to, from what ``encode`` returned; one row for each state."""
 
     @abstractmethod
     def forward(self, states: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,9 @@
 """The files of a trained adapter: loadable by PEFT without fedfm, and by fedfm without the study.
 
 LoRA adapters: ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``,
-the frozen factor included, and ``head.safetensors``. Others: ``trainable.safetensors``. Always: ``fedfm.json``
-(labels, pooling, the settings and the seed that it was built from) and a README that says how to load it.
+the frozen factor included, and ``head.safetensors``, which has the standardisation folded into it. Others:
+``trainable.safetensors``, with the standardisation beside what was trained. Always: ``fedfm.json`` (labels, pooling,
+the settings and the seed that it was built from) and a README that says how to load it.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedfm.config.study import Adapter, Column, Model, Task
 from fedfm.errors import ModelError
@@ -21,7 +22,7 @@ from fedfm.model.classifier import Classifier, Recipe
 from fedfm.model.text import TextClassifier
 from fedfm.parameters import public_name
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PEFT_PREFIX = "base_model.model."
 """What PEFT writes before the backbone's own parameter names."""
 
@@ -34,18 +35,24 @@ def is_lora_method(adapter: Adapter) -> bool:
     return adapter.method in ("lora", "ffa_lora")
 
 
-def saved_parameters(model: Classifier) -> dict[str, nn.Parameter]:
-    """Return by public name what belongs into a saved adapter: what is trained, and LoRA's frozen factor."""
-    return {
+def saved_tensors(model: Classifier) -> dict[str, Tensor]:
+    """Return by public name what belongs into a saved adapter: what is trained, and LoRA's frozen factor.
+
+    Of others than LoRA adapters the standardisation too, which has no place in the files that PEFT reads.
+    """
+    parameters: dict[str, Tensor] = {
         public_name(name): parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad or "lora_" in name
     }
+    if is_lora_method(model.recipe.adapter):
+        return parameters
+    return parameters | {f"standard.{name}": buffer for name, buffer in model.standard.named_buffers()}
 
 
 def write(model: Classifier, directory: Path) -> None:
     """Write all files of a saved adapter into an empty directory."""
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in saved_parameters(model).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in saved_tensors(model).items()}
     if isinstance(model, TextClassifier) and is_lora_method(model.recipe.adapter):
         _write_peft(model, tensors, directory)
         readme = _PEFT_README
@@ -64,7 +71,14 @@ def _write_peft(model: TextClassifier, tensors: dict[str, Tensor], directory: Pa
     config.save_pretrained(str(directory))
     factors = {n.replace("backbone.", PEFT_PREFIX, 1): t for n, t in tensors.items() if n.startswith("backbone.")}
     save_file(factors, directory / ADAPTER, metadata={"format": "pt"})
-    save_file({n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}, directory / HEAD)
+    save_file(_folded(model), directory / HEAD)
+
+
+def _folded(model: TextClassifier) -> dict[str, Tensor]:
+    """Return the head that gives, on states as they are, what ``head(standard(states))`` gives."""
+    weight, bias = model.head.weight.detach().cpu(), model.head.bias.detach().cpu()
+    mean, scale = model.standard.mean.cpu(), model.standard.scale.cpu()
+    return {"weight": (weight / scale).contiguous(), "bias": bias - weight @ (mean / scale)}
 
 
 def _write_texts(recipe: Recipe, directory: Path, *, pooling: str, readme: str) -> None:
@@ -76,12 +90,14 @@ def _write_texts(recipe: Recipe, directory: Path, *, pooling: str, readme: str) 
         "model": asdict(recipe.model),
         "adapter": asdict(recipe.adapter),
         "task": asdict(recipe.task),
+        "standardize": recipe.standardize,
     }
     filled = readme.format(
         labels=", ".join(recipe.task.labels),
         location=recipe.model.location or recipe.model.source,
         sha256=recipe.model.sha256 or "none pinned",
         max_tokens=recipe.model.max_tokens,
+        note=_OF_A_SITE if recipe.standardize == "site" else "",
     )
     (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     (directory / "README.md").write_text(filled, encoding="utf-8")
@@ -99,7 +115,8 @@ def read_recipe(directory: Path) -> Recipe:
         if read["format_version"] != FORMAT_VERSION:
             raise unreadable(file, found=f"format {read['format_version']}")
         task = Task(**{**read["task"], "columns": [Column(**column) for column in read["task"]["columns"]]})
-        return Recipe(Model(**read["model"]), Adapter(**read["adapter"]), task, int(read["seed"]))
+        model, adapter = Model(**read["model"]), Adapter(**read["adapter"])
+        return Recipe(model, adapter, task, int(read["seed"]), str(read["standardize"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise unreadable(file, found=type(error).__name__) from error
 
@@ -132,10 +149,16 @@ def unreadable(where: Path, *, found: str) -> ModelError:
     )
 
 
+_OF_A_SITE = """
+THIS MODEL IS NOT WHOLE: each hospital standardised by statistics of its own (`standardize.method: site`), which it
+keeps. On a hospital's patients it means what it meant in training only with that hospital's mean and scale:
+`load_adapter(Path("adapter"), statistics={"mean": ..., "scale": ...})`, or `(state - mean) / scale` before the head.
+"""
+
 _PEFT_README = """# A fine-tuned adapter and its head
 
 Classes: {labels}. Backbone: {location} (SHA-256 of model.safetensors: {sha256}).
-Put the folder with the backbone's weights in place of BACKBONE; fedfm is not needed:
+{note}Put the folder with the backbone's weights in place of BACKBONE; fedfm is not needed:
 
 ```python
 from peft import PeftModel; from safetensors.torch import load_file; from transformers import AutoModel, AutoTokenizer
@@ -151,7 +174,7 @@ With fedfm: `fedfm.model.build.load_adapter(Path("adapter"))`.
 _FEDFM_README = """# Fine-tuned parameters
 
 Classes: {labels}. Backbone: {location} (SHA-256 of model.safetensors: {sha256}).
-There is no PEFT adapter here: what was trained are plain linear layers, in `trainable.safetensors`.
+{note}There is no PEFT adapter here: what was trained are plain linear layers, in `trainable.safetensors`.
 `fedfm.json` says what they belong to. Load them with fedfm:
 
 ```python

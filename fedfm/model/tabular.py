@@ -7,21 +7,24 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fedfm.config.study import Column
 from fedfm.errors import DataError
 from fedfm.examples import Example
 from fedfm.model.classifier import Classifier, Inputs, Recipe
 from fedfm.model.draws import kaiming_uniform, linear_head
+from fedfm.model.standardization import of_columns
 
 LIMIT = 3.0
-"""Scaled values are cut here, so that a wrong unit at one hospital cannot swamp a step."""
+"""Standardised values are cut here, so that a wrong unit at one hospital cannot swamp a step."""
+
+_FARTHEST = 1e6  # scaled values are kept up to here; infinity less a mean would be no number
 
 
 class TabularClassifier(Classifier):
-    """Columns to logits. Each column gives two numbers: its scaled value, and 1 where it is missing.
+    """Columns to logits. Each column gives two numbers: its standardised value, and 1 where it is missing.
 
-    The scale is the study's public reference range (low is -1, high is +1, cut at ±3), never a site's own
-    statistics. A missing value is 0, the middle of the range, and says so in the second number; without it
+    ``encode`` scales by the study's public reference range (low is -1, high is +1), unless the study standardises
+    by ``none``. ``standard`` then centres and scales by pooled statistics, if there are any, and the result is cut
+    at ±3. A missing value is 0, the middle of the range or the mean, and says so in the second number; without it
     a model could not tell "not measured" from "normal".
     """
 
@@ -37,50 +40,66 @@ class TabularClassifier(Classifier):
             layers += [layer, nn.ReLU()]
         self.hidden = nn.Sequential(*layers)
         self.head = linear_head(sizes[-1], self.labels, seed=recipe.seed)
+        self.standard = of_columns(len(recipe.task.columns))
 
     def encode(self, examples: Sequence[Example]) -> list[Tensor]:
-        """Return float32[2F] for each example: F scaled values, then F marks of missing values."""
-        return [_scaled(example, self.recipe.task.columns).T.flatten() for example in examples]
+        """Return float32[2F] for each example: F values in halves of the reference range, then F marks of missing."""
+        return [self._scaled(example).T.flatten() for example in examples]
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """Return float32[B, C] logits from float32[2F] columns."""
         if not states:
             return self.head.weight.new_zeros((0, self.labels))
-        return self._logits(torch.stack(list(states)).to(self.device))
+        values, missing = self.unstandardized(states).chunk(2, dim=1)
+        return self._logits(torch.cat([self._standardized(values, missing), missing], dim=1))
+
+    def unstandardized(self, states: Sequence[Tensor]) -> Tensor:
+        """Return float32[B, 2F]: F values in units of half the reference range, then F marks of missing values."""
+        return torch.stack(list(states)).to(self.device)
 
     def inputs(self, examples: Sequence[Example]) -> Inputs:
-        """Return columns as units of two numbers; saying nothing is the middle of the reference range."""
-        columns = self.recipe.task.columns
-        rows = [_scaled(example, columns) for example in examples]
-        values = torch.stack(rows).to(self.device) if rows else self.head.weight.new_zeros((0, len(columns), 2))
+        """Return columns as units of two numbers; saying nothing is the middle of the range, or the mean."""
+        rows, count = [self._scaled(example) for example in examples], len(self.recipe.task.columns)
+        units = torch.stack(rows).to(self.device) if rows else self.head.weight.new_zeros((0, count, 2))
+        values = torch.stack([self._standardized(units[..., 0], units[..., 1]), units[..., 1]], dim=-1)
         present = torch.ones(values.shape[:2], dtype=torch.bool, device=self.device)
         return Inputs(values=values, baseline=torch.zeros_like(values), present=present, removable=present)
 
     def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:
-        """Return logits with columns that are not present set to the middle of their range."""
+        """Return logits with columns that are not present set to the middle of their range, or to the mean."""
         kept = values * present.unsqueeze(-1)
         return self._logits(kept.transpose(1, 2).flatten(1))
+
+    def _scaled(self, example: Example) -> Tensor:
+        """Return float32[F, 2]: value in halves of the reference range, or of the file, and mark of missing."""
+        columns = self.recipe.task.columns
+        if example.columns is None or len(example.columns) != len(columns):
+            raise _other_columns(example, len(columns))
+        ends = [(-1.0, 1.0) if self.recipe.standardize == "none" else (column.low, column.high) for column in columns]
+        pairs = [
+            (0.0, 1.0)
+            if math.isnan(value)
+            else (min(max(2.0 * (value - low) / (high - low) - 1.0, -_FARTHEST), _FARTHEST), 0.0)
+            for value, (low, high) in zip(example.columns, ends, strict=True)
+        ]
+        return torch.tensor(pairs, dtype=torch.float32)
+
+    def _standardized(self, values: Tensor, missing: Tensor) -> Tensor:
+        """Return float32[B, F], cut, and 0 where a value is missing."""
+        inside: Tensor = self.standard(values).clamp(-LIMIT, LIMIT)
+        return inside.masked_fill(missing > 0, 0.0)
 
     def _logits(self, columns: Tensor) -> Tensor:
         logits: Tensor = self.head(self.hidden(columns))
         return logits
 
 
-def _scaled(example: Example, columns: Sequence[Column]) -> Tensor:
-    """Return float32[F, 2]: scaled value and mark of missing."""
-    if example.columns is None or len(example.columns) != len(columns):
-        raise DataError(
-            "SITE-E029",
-            "the model reads numeric columns, and an example has none or another number of them",
-            where="data.loader",
-            found="no columns" if example.columns is None else f"{len(example.columns)} columns",
-            allowed=f"{len(columns)} columns",
-            fix="use loader: columns for a study with inputs: columns",
-        )
-    pairs = [
-        (0.0, 1.0)
-        if math.isnan(value)
-        else (min(max(2.0 * (value - column.low) / (column.high - column.low) - 1.0, -LIMIT), LIMIT), 0.0)
-        for value, column in zip(example.columns, columns, strict=True)
-    ]
-    return torch.tensor(pairs, dtype=torch.float32)
+def _other_columns(example: Example, wanted: int) -> DataError:
+    return DataError(
+        "SITE-E029",
+        "the model reads numeric columns, and an example has none or another number of them",
+        where="data.loader",
+        found="no columns" if example.columns is None else f"{len(example.columns)} columns",
+        allowed=f"{wanted} columns",
+        fix="use loader: columns for a study with inputs: columns",
+    )

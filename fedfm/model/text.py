@@ -15,13 +15,14 @@ from fedfm.errors import DataError, ModelError
 from fedfm.examples import Example
 from fedfm.model.classifier import Classifier, Inputs, Recipe
 from fedfm.model.draws import linear_head
+from fedfm.model.standardization import of_states
 
 BATCH = 32
 """Notes that the frozen part takes at once; of similar length, so that little is padding."""
 
 
 class TextClassifier(Classifier):
-    """Token embeddings, encoder layers, the mean over tokens, a linear head.
+    """Token embeddings, encoder layers, the mean over tokens, the standardisation, a linear head.
 
     Attributes:
         backbone: The encoder, of the BERT family (``embeddings`` and ``encoder.layer``).
@@ -36,6 +37,7 @@ class TextClassifier(Classifier):
         self.tokenizer = tokenizer
         self.first_adapted = len(self.layers)
         self.head = linear_head(backbone.config.hidden_size, self.labels, seed=recipe.seed)
+        self.standard = of_states(backbone.config.hidden_size)
         self.max_tokens = _checked_length(recipe.model.max_tokens, backbone)
 
     @property
@@ -67,13 +69,15 @@ class TextClassifier(Classifier):
         """Return float32[B, C] logits; pads the states to the longest of them."""
         if not states:
             return self.head.weight.new_zeros((0, self.labels))
-        if self.first_adapted == len(self.layers):
-            pooled = torch.stack(list(states)).to(self.device)
-        else:
-            values, present = _padded([state.to(self.device, non_blocking=True) for state in states])
-            pooled = _mean(self._run(values, present, layers=self.layers[self.first_adapted :]), present)
-        logits: Tensor = self.head(pooled)
+        logits: Tensor = self.head(self.standard(self.unstandardized(states)))
         return logits
+
+    def unstandardized(self, states: Sequence[Tensor]) -> Tensor:
+        """Return float32[B, D], the mean over tokens of the last layer."""
+        if self.first_adapted == len(self.layers):
+            return torch.stack(list(states)).to(self.device)
+        values, present = _padded([state.to(self.device, non_blocking=True) for state in states])
+        return _mean(self._run(values, present, layers=self.layers[self.first_adapted :]), present)
 
     def inputs(self, examples: Sequence[Example]) -> Inputs:
         """Return tokens as units of D numbers, their word embeddings; saying nothing is the embedding of padding.
@@ -92,7 +96,7 @@ class TextClassifier(Classifier):
     def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:
         """Return logits from word embeddings; tokens that are not present are neither attended to nor pooled."""
         hidden = self._run(self._embed(values), present, layers=self.layers)
-        logits: Tensor = self.head(_mean(hidden, present))
+        logits: Tensor = self.head(self.standard(_mean(hidden, present)))
         return logits
 
     def _tokens(self, examples: Sequence[Example]) -> list[list[int]]:

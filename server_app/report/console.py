@@ -44,6 +44,11 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911 - one sentence for 
             return f"{event.site} takes part: {event.declared_patients} patients (declared), {event.device}"
         case events.SiteLeftOut():
             return f"{event.site} left out of {event.phase}{_in_round(event.round)}: {event.code} {event.reason}"
+        case events.SiteSummarised():
+            return f"  {event.site}: sums over training patients in {event.seconds:.1f} s, {_spent(event.privacy)}"
+        case events.StatisticsPooled():
+            shares = ", ".join(f"{label} {_noised(share)}" for label, share in event.prevalence.items())
+            return f"Statistics of {len(event.sites)} sites pooled; labels: {shares}"
         case events.RoundStarted():
             return f"Round {event.round}: training at {', '.join(event.sites)}"
         case events.SiteTrained():
@@ -82,6 +87,10 @@ def _figures(performance: Performance) -> str:
     }
     known = [f"{name} {_shown(figure)}" for name, figure in named.items() if figure is not None]
     return ", ".join(known) or "too few patients for the noise on the counts; no figure can be given"
+
+
+def _noised(figure: events.Noised) -> str:
+    return f"{figure.value:.2f} ± {figure.sd:.2f}"
 
 
 def _shown(figure: Estimate) -> str:

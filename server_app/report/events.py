@@ -46,13 +46,45 @@ class SiteJoined:
 
 @dataclass(frozen=True)
 class SiteLeftOut:
-    """A site refused, failed, was refused or did not answer; ``phase`` is start, training or evaluation."""
+    """A site refused, failed, was refused or did not answer; ``phase`` is start, statistics, training or evaluation."""
 
     site: str
     round: int
     phase: str
     code: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A figure, and the standard deviation of the noise in it."""
+
+    value: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class SiteSummarised:
+    """A site's sums over training patients, before round 1, passed the screening."""
+
+    site: str
+    seconds: float
+    privacy: PrivacySpent
+
+
+@dataclass(frozen=True)
+class StatisticsPooled:
+    """What the sums of these sites say together, and what the model's input is standardised by.
+
+    ``columns`` holds missing, mean and deviation of each, in the column's own units; ``states``, of a text model,
+    the lengths of the mean state and of the usual distance from it.
+    """
+
+    sites: tuple[str, ...]
+    seconds: float
+    prevalence: dict[str, Noised]
+    columns: dict[str, dict[str, Noised]]
+    states: dict[str, Noised]
 
 
 @dataclass(frozen=True)
@@ -130,6 +162,8 @@ Event = (
     RunStarted
     | SiteJoined
     | SiteLeftOut
+    | SiteSummarised
+    | StatisticsPooled
     | RoundStarted
     | SiteTrained
     | RoundCombined

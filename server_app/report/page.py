@@ -15,6 +15,7 @@ from server_app.report.files import write_manifest, write_metrics
 from server_app.report.markup import Element, element, table, written
 from server_app.report.privacy import run_statement
 from server_app.report.privacy import section as privacy_section
+from server_app.report.statistics import statistics_section
 from server_app.report.style import CSS
 from server_app.report.summary import SiteSummary, Summary, summarise
 from server_app.report.verdict import Verdict, beside_baseline, verdict
@@ -56,6 +57,7 @@ def page(summary: Summary, judged: Verdict) -> str:
         _budget(summary),
         privacy_section(run_statement(summary)),
         _explanation(summary),
+        statistics_section(summary.statistics),
         _sites(summary),
         _costs(summary),
         _configuration(summary),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from fedfm.metrics.performance import Performance
 from fedfm.wire import PrivacySpent
@@ -46,6 +47,7 @@ class Summary:
         combined: Rounds that made a new global model, in order.
         performance: Round to the figures of all sites together.
         explained: The latest explanation figures.
+        statistics: What the model's input is standardised by; None where nothing was pooled.
         request_bytes: Bytes of arrays sent to the sites in all rounds together.
     """
 
@@ -55,6 +57,7 @@ class Summary:
     combined: tuple[events.RoundCombined, ...]
     performance: Mapping[int, Performance]
     explained: events.ModelExplained | None
+    statistics: events.StatisticsPooled | None
     request_bytes: int
 
     def setting(self, *path: str) -> object:
@@ -79,12 +82,13 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         combined=combined,
         performance={event.round: event.performance for event in listed if isinstance(event, events.ModelEvaluated)},
         explained=explained[-1] if explained else None,
+        statistics=next((event for event in listed if isinstance(event, events.StatisticsPooled)), None),
         request_bytes=sum(event.request_bytes * len(event.sites) for event in asked),
     )
 
 
-_OF_SITE = (events.SiteJoined, events.SiteLeftOut, events.SiteTrained, events.SiteEvaluated)
-_OfSite = events.SiteJoined | events.SiteLeftOut | events.SiteTrained | events.SiteEvaluated
+_OfSite = events.SiteJoined | events.SiteLeftOut | events.SiteSummarised | events.SiteTrained | events.SiteEvaluated
+_OF_SITE = get_args(_OfSite)
 
 
 def _site(name: str, named: list[_OfSite], combined: tuple[events.RoundCombined, ...]) -> SiteSummary:

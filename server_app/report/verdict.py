@@ -127,6 +127,8 @@ def _what(reason: str) -> str:
 def _when(phase: str, numbers: list[int]) -> str:
     if phase == "start":
         return "at the start"
+    if phase == "statistics":
+        return "of the statistics before round 1"
     return f"of {phase} in {'round' if len(numbers) == 1 else 'rounds'} {', '.join(map(str, numbers))}"
 
 

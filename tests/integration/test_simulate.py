@@ -13,7 +13,7 @@ from tests.integration.conftest import CANARY, write_hospital
 
 OPEN = "allow_no_privacy: true\n  allow_exact_evaluation: true"
 PLAIN = ["model=tiny", "adapter=head", "privacy=none", "evaluation=exact", "explainability=none"]
-PRIVATE = ["model=tiny", "adapter=ffa_lora", "rounds=2", "explainability.documents=4"]
+PRIVATE = ["model=tiny", "adapter=ffa_lora", "standardize=global", "rounds=2", "explainability.documents=4"]
 NAMES = ("hospital-a", "hospital-b", "hospital-c")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -43,12 +43,14 @@ def test_a_private_study_leaves_a_whole_run_behind(tmp_path: Path) -> None:
     run = tmp_path / "results" / "latest"
     trained = [event for event in happened(tmp_path / "results") if isinstance(event, events.SiteTrained)]
     assert len(trained) == 6
+    assert [len(e.sites) for e in happened(tmp_path / "results") if isinstance(e, events.StatisticsPooled)] == [3]
     assert all(0 < event.privacy.run <= 3 for event in trained)
     assert set(json.loads((run / "manifest.json").read_text())) >= {
         "config.resolved.json",
         "events.jsonl",
         "metrics.csv",
         "report.html",
+        "statistics.safetensors",
         "adapter/adapter_model.safetensors",
     }
     for path in run.rglob("*"):  # nothing of a patient is anywhere in what the coordinator keeps

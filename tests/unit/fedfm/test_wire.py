@@ -43,6 +43,15 @@ descriptions = st.builds(
     groups=st.lists(names, max_size=3).map(tuple),
     privacy=spent,
 )
+summarise_replies = st.builds(
+    wire.SummariseReply,
+    site=names,
+    round=rounds,
+    sums=st_numpy.arrays(np.float64, st.integers(0, 9)),
+    sums_sd=numbers,
+    seconds=numbers,
+    privacy=spent,
+)
 train_replies = st.builds(
     wire.TrainReply,
     site=names,
@@ -75,6 +84,7 @@ Read = Callable[[RecordDict], Any]
 FORMS: dict[str, tuple[st.SearchStrategy[Any], Write, Read]] = {
     "request": (requests, wire.request_to_records, wire.request_from_records),
     "description": (descriptions, wire.description_to_records, wire.description_from_records),
+    "summarise_reply": (summarise_replies, wire.summarise_reply_to_records, wire.summarise_reply_from_records),
     "train_reply": (train_replies, wire.train_reply_to_records, wire.train_reply_from_records),
     "evaluate_reply": (evaluate_replies, wire.evaluate_reply_to_records, wire.evaluate_reply_from_records),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from fedfm import wire
 from fedfm.arrays import Arrays, layout
@@ -23,7 +24,7 @@ from server_app.strategy import FairFedAvg
 PARAMETERS: Arrays = {"head.weight": np.zeros((2, 3), np.float32), "head.bias": np.ones(2, np.float32)}
 SPENT = wire.PrivacySpent("patient", 1e-3, 2.0, 0.5, 0.5, 1.5, 2.5, 1.2)
 
-Reply = wire.Description | wire.TrainReply | wire.EvaluateReply
+Reply = wire.Description | wire.SummariseReply | wire.TrainReply | wire.EvaluateReply
 
 
 def honest(reply: Reply) -> Reply:
@@ -37,6 +38,7 @@ class Hospital:
     patients: int = 60
     shift: float = 1.0
     describe: Callable[[Any], Any] = honest
+    summarise: Callable[[Any], Any] = honest
     train: Callable[[Any], Any] = honest
     evaluate: Callable[[Any], Any] = honest
     asked: list[wire.Request] = field(default_factory=list)
@@ -58,6 +60,10 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
     def describe(message: Message, context: Context) -> Message:
         return answer("describe", wire.description_to_records, message, context)
 
+    @app.query("summarise")
+    def summarise(message: Message, context: Context) -> Message:
+        return answer("summarise", wire.summarise_reply_to_records, message, context)
+
     @app.train()
     def train(message: Message, context: Context) -> Message:
         return answer("train", wire.train_reply_to_records, message, context)
@@ -73,6 +79,8 @@ def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Reques
     study = study_from_json(request.study)
     if kind == "describe":
         return wire.Description(site, hospital.patients, request.layout, "cpu", ("sex",), SPENT)
+    if kind == "summarise":
+        return wire.SummariseReply(site, request.round, sums_of(hospital), 1.0, 0.5, SPENT)
     if kind == "train":
         update = {name: np.full_like(array, hospital.shift) for name, array in request.parameters.items()}
         return wire.TrainReply(site, request.round, request.layout, update, hospital.patients, 0.5, SPENT)
@@ -80,6 +88,12 @@ def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Reques
     cells = np.full((2, width), 3.0)
     sums = {"comprehensiveness": 4.0, "random_order": 1.0, "documents": 8.0}
     return wire.EvaluateReply(site, request.round, cells, 0.5, sums, 0.1, 0.25, SPENT)
+
+
+def sums_of(hospital: Hospital) -> NDArray[np.float64]:
+    """Of the tiny study: half of the patients by label, states of length 1 along the first of three coordinates."""
+    marks, state, square = [0.25, 0.25], [1.0, 0.0, 0.0], [0.125]
+    return hospital.patients * np.array([*marks, *state, *square])
 
 
 def study_of(*overrides: str) -> Study:
