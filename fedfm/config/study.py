@@ -27,6 +27,9 @@ class Task:
     positive: str = setting("", "the class whose probability is the score of a two-class task; empty: the last")
     columns: list[Column] = setting([], "numeric columns, for inputs = columns; in the order the model sees them")
     groups: list[str] = setting([], "protected attributes that fairness looks at; a site may lack some")
+    mark_missing: bool = setting(
+        True, "columns: the model also reads whether each value is missing; off: half the parameters, half the noise"
+    )
 
 
 @dataclass
