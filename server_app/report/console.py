@@ -3,9 +3,10 @@
 import logging
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
 from server_app.report import events
@@ -59,6 +60,11 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911 - one sentence for 
         case events.ModelExplained():
             figures = ", ".join(f"{name} {_shown(mean)}" for name, mean in sorted(event.means.items()))
             return f"Explanations over {event.documents:.0f} documents: {figures}"
+        case events.GroupsEvaluated():
+            return f"Round {event.round}, accuracy by group: {_by_group(event.groups)}"
+        case events.LossMeasured():
+            lost = "too few patients for the noise" if event.together is None else _shown(event.together)
+            return f"Round {event.round}, loss on audit patients: {lost}"
         case events.RunEnded():
             return f"Run {event.status} after {event.seconds:.1f} s. {event.code} {event.reason}".rstrip()
 
@@ -82,6 +88,13 @@ def _figures(performance: Performance) -> str:
     }
     known = [f"{name} {_shown(figure)}" for name, figure in named.items() if figure is not None]
     return ", ".join(known) or "too few patients for the noise on the counts; no figure can be given"
+
+
+def _by_group(groups: Mapping[str, GroupFigures | None]) -> str:
+    known = {key: figures.accuracy for key, figures in groups.items() if figures is not None}
+    said = [f"{key} {_shown(accuracy)}" for key, accuracy in known.items() if accuracy is not None]
+    silent = len(groups) - len(said)
+    return ", ".join([*said, f"{silent} with too few patients"] if silent else said)
 
 
 def _shown(figure: Estimate) -> str:

@@ -7,6 +7,9 @@ from fedfm.metrics.performance import Performance
 from fedfm.wire import PrivacySpent
 from server_app.report import events
 
+EVERYONE = "all sites"
+"""The name that all sites together bear beside the sites' own."""
+
 
 @dataclass(frozen=True)
 class SiteSummary:
@@ -46,6 +49,8 @@ class Summary:
         combined: Rounds that made a new global model, in order.
         performance: Round to the figures of all sites together.
         explained: The latest explanation figures.
+        groups: The latest figures by group.
+        losses: Each measurement of the audit patients' loss, in order.
         request_bytes: Bytes of arrays sent to the sites in all rounds together.
     """
 
@@ -55,6 +60,8 @@ class Summary:
     combined: tuple[events.RoundCombined, ...]
     performance: Mapping[int, Performance]
     explained: events.ModelExplained | None
+    groups: events.GroupsEvaluated | None
+    losses: tuple[events.LossMeasured, ...]
     request_bytes: int
 
     def setting(self, *path: str) -> object:
@@ -71,6 +78,7 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
     named = [event for event in listed if isinstance(event, _OF_SITE)]
     asked = [event for event in listed if isinstance(event, events.RoundStarted)]
     explained = [event for event in listed if isinstance(event, events.ModelExplained)]
+    grouped = [event for event in listed if isinstance(event, events.GroupsEvaluated)]
     combined = tuple(event for event in listed if isinstance(event, events.RoundCombined))
     return Summary(
         started=next((event for event in listed if isinstance(event, events.RunStarted)), None),
@@ -79,6 +87,8 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         combined=combined,
         performance={event.round: event.performance for event in listed if isinstance(event, events.ModelEvaluated)},
         explained=explained[-1] if explained else None,
+        groups=grouped[-1] if grouped else None,
+        losses=tuple(event for event in listed if isinstance(event, events.LossMeasured)),
         request_bytes=sum(event.request_bytes * len(event.sites) for event in asked),
     )
 
