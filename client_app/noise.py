@@ -5,6 +5,7 @@ of its seed, and two sites with one seed would add the same noise, which the coo
 could subtract.
 """
 
+import math
 import os
 
 import numpy as np
@@ -30,6 +31,11 @@ def secure_normal(count: int) -> NDArray[np.float64]:
     uniform = secure_uniform(2 * pairs)
     radius, angle = np.sqrt(-2.0 * np.log(uniform[:pairs])), 2.0 * np.pi * uniform[pairs:]
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+
+def noise(shape: tuple[int, ...], sd: float) -> NDArray[np.float64]:
+    """Return float64[shape] of independent normal draws of standard deviation ``sd``; zeros where that is 0."""
+    return secure_normal(math.prod(shape)).reshape(shape) * sd if sd else np.zeros(shape)
 
 
 def _random_words(count: int) -> NDArray[np.uint64]:

@@ -107,7 +107,9 @@ class Privacy:
     max_grad_norm: float | None = setting(
         0.1, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
     )
-    max_examples_per_patient: int = setting(8, "further notes of a patient are left out", unit="notes", low=1)
+    max_examples_per_patient: int = setting(
+        8, "further notes of a patient are left out, where the patient is the unit", unit="notes", low=1
+    )
 
 
 @dataclass
@@ -129,8 +131,12 @@ class Evaluation:
         "noisy: counts with Gaussian noise; exact: no guarantee, a site must allow it",
         choices=("noisy", "exact"),
     )
-    groups: bool = setting(True, "count by task.groups too, in the last evaluation")
-    audit_loss: bool = setting(True, "sum the loss on audit patients too, in each evaluation")
+    groups: bool = setting(True, "count by task.groups too, in the last evaluation; noised or exact as release says")
+    audit_loss: bool = setting(
+        True,
+        "sum the loss on audit patients too, in each evaluation; noised whenever there is a privacy.mechanism, "
+        "whatever release says",
+    )
 
 
 @dataclass

@@ -58,7 +58,8 @@ BENCHMARK = Benchmark(
     what=(
         "Death in hospital from notes of the first 24 hours in intensive care (eICU demo, 2,492 stays, five regions as "
         "sites): AUROC over the stays of all regions, mean of five folds by patient. Federated: a linear probe on "
-        "frozen MiniLM, its states centred by private pooled statistics, at patient-level epsilon = 1, 3, 8 and without privacy."
+        "frozen MiniLM, its states centred by private pooled statistics, at patient-level "
+        "epsilon = 1, 3, 8 and without privacy."
     ),
     targets={
         "federated_text_auroc": Target(">=", 0.80),
@@ -229,8 +230,8 @@ _NOTES = (
     (
         "Only the linear head is trained, 770 numbers. About 110 of the 2,200 training patients died, and each region "
         "adds noise for its own 120 to 640 patients: at epsilon = 3 the noise of 32 steps is what costs most. Fewer "
-        "dimensions do not help: with the 32 best directions of the data itself, which no region could know, it was "
-        "the same within half a point."
+        "dimensions do not help: with the 32 best directions of the data itself, which no region could know, a "
+        "model of the algorithm gained half a point."
     ),
     (
         "The noise of a private run cannot be seeded. Hyper-parameters were chosen inside the training patients of "

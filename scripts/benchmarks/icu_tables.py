@@ -135,7 +135,10 @@ _NOTES = (
         "`pooled reference` is logistic regression (C = 0.01) on the same 75 columns of all sites together, "
         "standardised by their exact statistics, which no site could compute."
     ),
-    "Every budget includes the round of statistics (three fifths of epsilon). The noise of a private run cannot be seeded.",
+    (
+        "Every budget includes the round of statistics (three fifths of epsilon). The noise of a private run cannot be "
+        "seeded."
+    ),
     (
         "Without privacy the steps, clipping and columns are those of the private study, chosen for few noised steps; "
         "more columns and steps do not help there: they overfit (see the benchmark's docstring)."
