@@ -142,10 +142,11 @@ def test_a_table_without_a_line_of_names_shows_no_row(site_file: Path) -> None:
     "damage",
     [
         lambda content: content.replace(b'"noise_multiplier": 4.0', b'"noise_multiplier": 9.0'),
+        lambda content: content[: content.index(b"\n") - 20],
         lambda content: content[content.index(b"\n") + 1 :],
         lambda content: b"\xff\xfe" + content,
     ],
-    ids=["edited", "cut", "bytes"],
+    ids=["edited", "torn", "cut", "bytes"],
 )
 def test_a_damaged_ledger_stops_every_command(site_file: Path, command: str, damage: Callable[[bytes], bytes]) -> None:
     spend(site_file, "train")
