@@ -1,7 +1,12 @@
 """An append-only file of JSON lines in which each line seals the one before.
 
-An entry is on disk before ``append`` returns. A line that was edited, dropped or
-re-ordered is found on reading; a dropped tail is not, unless its last seal is known elsewhere.
+An entry is on disk before ``append`` returns. A line that was edited, dropped or re-ordered is found on reading;
+a dropped tail is found by whoever knows of it: this process, the draft, or the coordinator that was told its seal.
+
+A crash in the middle of an append leaves a torn line. Beside the file stands a draft, ``<name>.next``: the whole
+line, written before the first byte of it goes into the file. The next append finishes the torn line from there, so
+that what was begun counts, although nobody had been told yet that it is written. A torn line that is not the
+beginning of its draft is no crash of an append but a file that was cut, and is refused.
 """
 
 import fcntl
@@ -14,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from client_app.seals import START, damaged, recovered, sealed, verified, written_before
 from fedfm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -21,15 +27,13 @@ logger = logging.getLogger(__name__)
 Entry = dict[str, Any]
 Check = Callable[[list[Entry]], None]
 
-_START = "0" * 64
-
 
 class Chain:
     """One file; remembers what it has verified, and verifies the rest.
 
     The bytes that were verified before are compared by their hash at every call, which takes
     milliseconds for thousands of entries. A file that changed or shrank under this object is
-    damaged, also where it is whole in itself. Not for several threads at once.
+    damaged for it ever after, also where it is whole in itself. Not for several threads at once.
 
     Args:
         path: The file; made with its folder where it does not exist.
@@ -37,16 +41,20 @@ class Chain:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._forget()
+        self._draft = path.with_name(f"{path.name}.next")
+        self._size, self._hash = 0, hashlib.sha256()
+        self._entries: list[Entry] = []
+        self._is_folder_synced = False
 
     def read(self) -> list[Entry]:
         """Return all entries, oldest first; empty where the file does not exist.
 
-        The list is this object's own and grows in place. A torn last line, of an append that never
-        returned, is left out.
+        The list is this object's own and grows in place. A line that a crash left torn is read as its
+        draft has it: the next append will finish it.
 
         Raises:
-            DataError: A line does not follow from the one before, or the file cannot be read.
+            DataError: A line does not follow from the one before, the file does not go on from what this
+                object, or the draft, knows of it, or it cannot be read.
         """
         with _explained(self.path, "cannot read", "give this user the right to read the file and its folder"):
             try:
@@ -67,32 +75,25 @@ class Chain:
 
         Guarantees:
             Locked against other processes; flushed to disk (fsync) before returning. Where writing
-            fails, the file is as before. A torn last line, left by a crash in the middle of an
-            append, is set aside: that append never returned, so nothing was done on its strength.
+            fails, the file is as before. A line that a crash left torn is finished first, and counts.
 
         Raises:
-            DataError: The file is damaged, or cannot be written.
+            DataError: As in ``read``, or the file cannot be written.
         """
         fix = "free disk space, or give the trainer's user write access to the folder"
         with _explained(self.path, "cannot write", fix):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            created = not self.path.exists()
             file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             with _locked(file, fcntl.LOCK_EX):
-                self._set_aside(file, self._verify(_bytes_of(file)))
+                self._finish(file, self._verify(_bytes_of(file)))
                 if check is not None:
                     check(self._entries)
-                sealed = _sealed(entry, self._entries)
-                line = (json.dumps(sealed, sort_keys=True) + "\n").encode()
-                _write_whole(file, line)
-                if created:
-                    _sync_folder(self.path.parent)
-            self._take(line, sealed)
-        return sealed
-
-    def _forget(self) -> None:
-        self._size, self._hash = 0, hashlib.sha256()
-        self._entries: list[Entry] = []
+                last = self._entries[-1]["seal"] if self._entries else START
+                line = sealed(entry, number=len(self._entries) + 1, previous=last)
+                self._write(file, line)
+            added: Entry = json.loads(line)
+            self._take(line, added)
+        return added
 
     def _take(self, line: bytes, entry: Entry) -> None:
         self._size += len(line)
@@ -100,38 +101,52 @@ class Chain:
         self._entries.append(entry)
 
     def _verify(self, content: bytes) -> bytes:
-        """Verify what is new since the last call; return a torn tail."""
-        if hashlib.sha256(content[: self._size]).digest() != self._hash.digest():
-            self._forget()
-            self._verify(content)  # names the line, where one was edited
-            self._forget()
-            raise self._damaged(0, "an older or another file was put in its place")
-        *lines, torn = content[self._size :].split(b"\n")
-        for line in lines:
-            entry = _parsed(line)
-            seal = entry.pop("seal", None)
-            if not _follows(entry, self._entries) or seal != _seal(entry):
-                number = len(self._entries) + 1
-                self._forget()
-                raise self._damaged(number, "the file was edited, cut or damaged")
-            self._take(line + b"\n", {**entry, "seal": seal})
-        return torn
+        """Verify what is new since the last call; return what the file lacks of a torn line."""
+        draft = self._read_draft()
+        whole = recovered(content, draft)
+        if hashlib.sha256(whole[: self._size]).digest() != self._hash.digest():
+            for _ in verified(whole, START, first=1, path=self.path):
+                pass  # names the line, where one was edited
+            raise damaged("an older or another file was put in its place", self.path)
+        start, first = self._size, len(self._entries) + 1
+        last = self._entries[-1]["seal"] if self._entries else START
+        for entry, end in verified(whole, last, first=first, path=self.path, offset=start):
+            self._take(whole[start:end], entry)
+            start = end
+        if written_before(draft) > len(self._entries):
+            raise damaged("lines are missing at its end", self.path, len(self._entries) + 1)
+        return whole[len(content) :]
 
-    def _damaged(self, line: int, what: str) -> DataError:
-        where = f"{self.path}:{line}" if line else str(self.path)
-        return DataError(
-            "SITE-E115", what, where=where, fix="restore it from a backup that is at least as new; never delete it"
-        )
+    def _read_draft(self) -> bytes:
+        try:
+            return self._draft.read_bytes()
+        except FileNotFoundError:
+            return b""
 
-    def _set_aside(self, file: int, torn: bytes) -> None:
-        """Keep a torn last line in a file of its own, and cut it off."""
-        if not torn:
-            return
-        kept = self.path.with_suffix(f".torn-{self._size}")
-        kept.write_bytes(torn)
-        os.ftruncate(file, self._size)
-        os.fsync(file)
-        logger.warning("the last line of %s was torn by a crash; it was never acted on, and is in %s", self.path, kept)
+    def _finish(self, file: int, rest: bytes) -> None:
+        if rest:
+            _write_all(file, rest)
+            os.fsync(file)
+            logger.warning("%s: finished the last line, which a crash had cut short; it counts", self.path)
+
+    def _write(self, file: int, line: bytes) -> None:
+        """Write the draft and then the line, which is on disk on return; where that fails, the file is as before.
+
+        The draft is not forced to disk: it outlives a killed process as it is. Where the machine itself fails and
+        a draft is lost with it, a torn line is refused instead of finished.
+        """
+        try:
+            with self._draft.open("wb", buffering=0) as draft:
+                _write_all(draft.fileno(), line)
+            _write_all(file, line)
+            os.fsync(file)
+            if not self._is_folder_synced:  # a file that was made is found again only then
+                _sync_folder(self.path.parent)
+                self._is_folder_synced = True
+        except OSError:
+            os.ftruncate(file, self._size)
+            self._draft.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -161,40 +176,9 @@ def _bytes_of(file: int) -> bytes:
     return content
 
 
-def _write_whole(file: int, line: bytes) -> None:
-    """Write the line and flush it to the disk; where that fails, the file is as before."""
-    size = os.fstat(file).st_size
-    try:
-        rest = line
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        os.fsync(file)
-    except OSError:
-        os.ftruncate(file, size)
-        raise
-
-
-def _sealed(entry: Mapping[str, Any], entries: list[Entry]) -> Entry:
-    previous = entries[-1]["seal"] if entries else _START
-    body = {**entry, "n": len(entries) + 1, "previous": previous}
-    return {**body, "seal": _seal(body)}
-
-
-def _follows(entry: Entry, entries: list[Entry]) -> bool:
-    previous = entries[-1]["seal"] if entries else _START
-    return entry.get("n") == len(entries) + 1 and entry.get("previous") == previous
-
-
-def _seal(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _parsed(line: bytes) -> Entry:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
+def _write_all(file: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(file, content) :]
 
 
 def _sync_folder(folder: Path) -> None:

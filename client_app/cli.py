@@ -1,7 +1,6 @@
 """``fedfm-site``: what a hospital's IT and data-protection officer call."""
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from client_app.audit_log import AuditLog
+from client_app.budget import as_json as budget_figures
+from client_app.budget import spending, tables
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
-from client_app.ledger import SPLITS, Ledger
+from client_app.ledger import Ledger
 from client_app.privacy_audit import figures, lines, none_or_enough, read_study, run_audit
 from client_app.privacy_report import site_figures, site_statement, write_statement
-from client_app.site import own_delta
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.errors import DataError, FedFMError
@@ -62,30 +62,32 @@ def check(site_file: SiteFile) -> None:
 
 
 @app.command()
-def budget(site_file: SiteFile, as_json: AsJson = False) -> None:
-    """Show epsilon spent by one patient of each split, over all runs and studies, against the cap."""
+def budget(
+    site_file: SiteFile,
+    delta: Annotated[
+        float | None,
+        typer.Option(min=1e-9, max=0.1, help="Chance of failure to state epsilon at; else the site's own."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show epsilon spent by one patient of each split, over all runs and studies, against the cap.
+
+    Then by study and run, by purpose, and at several deltas. Parts add up to more than the sum: what is composed at
+    once costs less. The cap is judged at each study's own delta.
+    """
     with _friendly():
-        site = load_site(site_file)
-        cap, ledger = site.policy.max_epsilon, _ledger(site)
-        delta = own_delta(site)
-        spent = {split: ledger.epsilon(split, delta) for split in SPLITS}
-        unprotected = [split for split, value in spent.items() if math.isinf(value)]
+        told = spending(load_site(site_file), delta=delta)
         if as_json:
-            figures = {split: None if split in unprotected else value for split, value in spent.items()}
-            told = {"site": site.id, "delta": delta, "max_epsilon": cap, "spent": figures, "unprotected": unprotected}
-            _print_json(told)
+            _print_json(budget_figures(told))
             return
-        table = Table("patients of", "epsilon spent", "cap", "", "left", title=f"{site.id} at delta {delta:.3g}")
-        for split, value in spent.items():
-            left = "nothing" if value >= cap else f"{cap - value:.3f}"
-            shown = "no protection" if split in unprotected else f"{value:.3f}"
-            table.add_row(split, shown, f"{cap:g}", bar(value / cap), left)
-        Console().print(table)
-        if unprotected:
-            _say(
-                f"No protection: {' and '.join(unprotected)} patients were in a release without noise, which the policy"
-            )
-            _say("of this site allowed. No epsilon describes that; whatever needs protection is refused from now on.")
+        for table in tables(told):
+            Console().print(table)
+        if told.runs:
+            _say("Parts add up to more than the whole: composed together, they cost less.")
+        if told.unprotected:
+            whose = " and ".join(told.unprotected)
+            _say(f"No protection: {whose} patients were in a release without noise, which the policy of this site")
+            _say("allowed. No epsilon describes that; whatever needs protection is refused from now on.")
 
 
 @app.command()
@@ -162,12 +164,6 @@ def audit_privacy(
                 _say(line)
     if not found.is_consistent:
         raise typer.Exit(1)
-
-
-def bar(share: float, width: int = 20) -> str:
-    """Return ``share`` as a bar of ``width`` letters; full from 1 on, and never empty for what is above 0."""
-    filled = width if share >= 1 else min(width - 1, max(math.ceil(share > 0), round(share * width)))
-    return "█" * filled + "░" * (width - filled)
 
 
 def _as_table(site: Site, entries: list[dict[str, Any]]) -> Table:

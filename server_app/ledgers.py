@@ -8,6 +8,7 @@ request, and leaves out a site whose ledger became shorter. It learns nothing of
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,26 +63,41 @@ class Ledgers:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
-            raise EngineError(
-                "RUN-E004",
-                "the memory of the sites' ledgers cannot be read",
-                where=str(self._path),
-                found=type(problem).__name__,
-                fix="put back a copy of the file; without it, older ledgers at the sites are not noticed",
-            ) from problem
+            raise _unusable("read", self._path, type(problem).__name__) from problem
 
     def _keep(self, site: str, told: tuple[int, str]) -> None:
-        """Write what other runs have learned in the meantime, too: the longest of each site wins."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with (self._path.parent / f".{FILE}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            known = {**self._known, **self._read()}
-            known[site] = max(told, known.get(site, (0, "")))
-            content = {name: {"entries": entries, "seal": seal} for name, (entries, seal) in sorted(known.items())}
-            partial = self._path.with_suffix(".partial")
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(content, indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
-            self._known = known
+        """Write what is new; of what other runs have learned in the meantime, the longest ledger of each site stays.
+
+        Their news stays in the file: answers to this run may be on their way since before them.
+        """
+        own = {**self._known, site: told}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with (self._path.parent / f".{FILE}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                written = self._read()
+                longest = {name: max(each, written.get(name, each)) for name, each in own.items()}
+                self._replace({**written, **longest})
+        except OSError as problem:
+            raise _unusable("written", self._path, problem.strerror or type(problem).__name__) from problem
+        self._known = own
+
+    def _replace(self, known: Mapping[str, tuple[int, str]]) -> None:
+        content = {name: {"entries": entries, "seal": seal} for name, (entries, seal) in sorted(known.items())}
+        partial = self._path.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._path)
+
+
+def _unusable(how: str, path: Path, found: str) -> EngineError:
+    return EngineError(
+        "RUN-E004",
+        f"the memory of the sites' ledgers cannot be {how}",
+        where=str(path),
+        found=found,
+        fix="free disk space or mend the rights; if it is damaged, put back a copy: without it, older ledgers at the "
+        "sites are not noticed",
+    )

@@ -15,12 +15,14 @@ from client_app.ledger import Charge, Ledger, Limits
 from client_app.trainer.connect import SocketTrainer
 from client_app.trainer.messages import request_to_proto
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
+from fedfm.errors import DataError
 from fedfm.privacy import Release, epsilon
 from tests.integration.conftest import TrainerProcess, request, write_hospital
 
 OPEN = Limits(run=100.0, total=100.0, delta=1e-4)
 CALLS = ("open", "write", "fsync", "close")
-WAYS = ("before", "after", "torn")
+WAYS = ("before", "after", "first byte", "torn", "all but the line feed")
+TORN = {"first byte": slice(1), "torn": slice(40), "all but the line feed": slice(-1)}
 
 
 def charge(round_: int) -> Charge:
@@ -37,8 +39,8 @@ def die_at(number: int, way: str) -> Callable[[], int]:
             count += 1
             if count != number:
                 return real(*arguments)
-            if way == "torn" and name == "write":
-                real(arguments[0], bytes(arguments[1])[:40])  # type: ignore[arg-type]
+            if way in TORN and name == "write":
+                real(arguments[0], bytes(arguments[1])[TORN[way]])  # type: ignore[call-overload]
             elif way == "after":
                 real(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -104,17 +106,92 @@ def test_a_kill_before_the_charge_is_on_disk_is_caught_by_this_test(
     assert Ledger(tmp_path, "c").charges() == []
 
 
-def test_a_torn_last_line_is_kept_aside_and_whole_lines_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [1, 40, -1])
+def test_a_torn_line_is_finished_and_counts(tmp_path: Path, cut: int, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger(tmp_path, "c")
+    for round_ in (1, 2):
+        ledger.charge(charge(round_), OPEN)
+    whole = ledger.path.read_bytes()
+    start = whole.index(b"\n") + 1
+    ledger.path.write_bytes(whole[:start] + whole[start:][:cut])
+    restarted = Ledger(tmp_path, "c")
+    assert restarted.epsilon("train", 1e-4) == epsilon([Release(4.0, 1.0, 4)], 1e-4)
+    assert ledger.path.read_bytes() != whole  # who only reads changes nothing
+    restarted.charge(charge(3), OPEN)
+    assert ledger.path.read_bytes().startswith(whole)
+    assert "cut short" in caplog.text
+    assert [charge.round for charge in Ledger(tmp_path, "c").charges()] == [1, 2, 3]
+
+
+def test_a_crash_while_a_torn_line_is_finished_loses_nothing(tmp_path: Path) -> None:
+    Ledger(tmp_path, "c").charge(charge(1), OPEN)
+    for number in range(1, 12):
+        charge_and_spend(tmp_path, 10**6, "before")  # leaves a draft of its line
+        path = tmp_path / "ledger-c.jsonl"
+        path.write_bytes(path.read_bytes()[:-50])
+        charge_and_spend(tmp_path, number, "torn")
+        spent = (tmp_path / "spent").read_text().count("\n")
+        assert len(Ledger(tmp_path, "c").charges()) >= 1 + spent
+
+
+@pytest.mark.parametrize("line", [1, 2, 3])
+@pytest.mark.parametrize("has_draft", [True, False])
+def test_a_file_that_was_cut_is_no_torn_line(tmp_path: Path, line: int, *, has_draft: bool) -> None:
+    """A copy that stopped in the middle lacks charges that were acted on; only the last line has a draft."""
+    ledger = Ledger(tmp_path, "c")
+    for round_ in (1, 2, 3):
+        ledger.charge(charge(round_), OPEN)
+    lines = ledger.path.read_bytes().splitlines(keepends=True)
+    ledger.path.write_bytes(b"".join(lines[: line - 1]) + lines[line - 1][:100])
+    if not has_draft:
+        (tmp_path / "ledger-c.jsonl.next").unlink()
+    if line == 3 and has_draft:
+        assert len(Ledger(tmp_path, "c").charges()) == 3
+        return
+    before = ledger.path.read_bytes()
+    for use in (lambda: Ledger(tmp_path, "c").charges(), lambda: Ledger(tmp_path, "c").charge(charge(4), OPEN)):
+        with pytest.raises(DataError, match="SITE-E115"):
+            use()
+    assert ledger.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_lines_that_are_missing_at_the_end_are_noticed_after_a_restart(tmp_path: Path, keep: int) -> None:
+    ledger = Ledger(tmp_path, "c")
+    for round_ in (1, 2, 3):
+        ledger.charge(charge(round_), OPEN)
+    ledger.path.write_bytes(b"".join(ledger.path.read_bytes().splitlines(keepends=True)[:keep]))
+    if not keep:
+        ledger.path.unlink()
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"SITE-E115.*lines are missing"):
+            Ledger(tmp_path, "c").charge(charge(4), OPEN)
+
+
+@pytest.mark.parametrize(
+    "draft", [b"", b"{", b"[]\n", b"\xff\n", b'{"n": "1"}\n', b'{"n": 9, "previous": "", "seal": ""}\n']
+)
+def test_a_draft_that_is_not_whole_says_nothing(tmp_path: Path, draft: bytes) -> None:
     ledger = Ledger(tmp_path, "c")
     ledger.charge(charge(1), OPEN)
-    whole = ledger.path.read_bytes()
-    ledger.path.write_bytes(whole + whole[: len(whole) // 2])
+    (tmp_path / "ledger-c.jsonl.next").write_bytes(draft)
     again = Ledger(tmp_path, "c")
-    assert len(again.charges()) == 1
     again.charge(charge(2), OPEN)
-    assert [charge.round for charge in Ledger(tmp_path, "c").charges()] == [1, 2]
-    (kept,) = tmp_path.glob("*.torn-*")
-    assert kept.read_bytes() == whole[: len(whole) // 2]
+    assert len(again.charges()) == 2
+
+
+def test_who_saw_an_older_file_put_in_place_refuses_ever_after(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "c")
+    ledger.charge(charge(1), OPEN)
+    older = ledger.path.read_bytes()
+    ledger.charge(charge(2), OPEN)
+    (tmp_path / "ledger-c.jsonl.next").unlink()
+    ledger.path.write_bytes(older)
+    for _ in range(3):
+        for use in (lambda: ledger.epsilon("train", 1e-4), lambda: ledger.charge(charge(3), OPEN)):
+            with pytest.raises(DataError, match=r"SITE-E115.*an older"):
+                use()
+    assert ledger.path.read_bytes() == older
 
 
 WRAPPER = """

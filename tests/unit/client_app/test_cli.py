@@ -10,7 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from client_app.audit_log import FILE, AuditLog
-from client_app.cli import app, bar
+from client_app.budget import bar
+from client_app.cli import app
 from client_app.ledger import Charge, Ledger, Limits, Split
 from fedfm.privacy import Release, epsilon
 
@@ -142,10 +143,11 @@ def test_a_table_without_a_line_of_names_shows_no_row(site_file: Path) -> None:
     "damage",
     [
         lambda content: content.replace(b'"noise_multiplier": 4.0', b'"noise_multiplier": 9.0'),
+        lambda content: content[: content.index(b"\n") - 20],
         lambda content: content[content.index(b"\n") + 1 :],
         lambda content: b"\xff\xfe" + content,
     ],
-    ids=["edited", "cut", "bytes"],
+    ids=["edited", "torn", "cut", "bytes"],
 )
 def test_a_damaged_ledger_stops_every_command(site_file: Path, command: str, damage: Callable[[bytes], bytes]) -> None:
     spend(site_file, "train")
@@ -190,13 +192,57 @@ def test_a_budget_shows_what_is_spent_and_left(site_file: Path) -> None:
     assert train.count("█") == round(20 * spent / 4)
     assert train.count("█") + train.count("░") == 20
     assert "0.000" in test
-    assert json.loads(run("budget", site_file, "--json").stdout) == {
+    told = json.loads(run("budget", site_file, "--json").stdout)
+    deltas = told.pop("deltas")
+    assert told == {
         "site": "hospital-a",
         "delta": 1e-3,
         "max_epsilon": 4.0,
         "spent": {"train": spent, "audit": 0.0, "test": 0.0},
         "unprotected": [],
+        "runs": [{"study": "demo", "run": "run-1", "releases": {"training": 1}, "spent": {"train": spent}}],
+        "purposes": [{"purpose": "training", "releases": 1, "spent": {"train": spent}}],
     }
+    assert list(deltas) == ["0.001", "0.0001", "1e-05", "1e-06", "1e-07"]
+    assert deltas["1e-05"] == {"train": epsilon([release], 1e-5), "audit": 0.0, "test": 0.0}
+
+
+def test_a_budget_tells_where_it_went_and_at_any_delta(site_file: Path) -> None:
+    ledger = Ledger(site_file.parent / "state", "hospital-a")
+    parts: dict[str, list[Release]] = {"run-1": [], "20260101-000000-other": []}
+    for run_, study, purpose, release in [
+        ("run-1", "first", "statistics", Release(9.0, 1.0, 1)),
+        ("run-1", "first", "training", Release(6.0, 0.5, 4)),
+        ("20260101-000000-other", "other", "training", Release(8.0, 1.0, 4)),
+    ]:
+        ledger.charge(Charge(run_, study, 1, "train", purpose, release), Limits(100.0, 100.0, 1e-3))
+        parts[run_].append(release)
+    together = [release for those in parts.values() for release in those]
+    result = run("budget", site_file, "--delta", "1e-6")
+    assert "hospital-a at delta 1e-06" in result.stdout
+    assert f"{epsilon(together, 1e-6):.3f}" in line_of(result.stdout, "train")
+    first, other = line_of(result.stdout, "run-1 (first)"), line_of(result.stdout, "20260101-000000-other")
+    assert f"{epsilon(parts['run-1'], 1e-6):.3f}" in first
+    assert "1 statistics, 1 training" in first
+    assert f"{epsilon(parts['20260101-000000-other'], 1e-6):.3f}" in other
+    assert f"{epsilon(together[1:], 1e-6):.3f}" in line_of(result.stdout.partition("by purpose")[2], "training")
+    for delta in ("0.001", "0.0001", "1e-05", "1e-06", "1e-07"):
+        assert f"{epsilon(together, float(delta)):.3f}" in line_of(result.stdout, delta)
+    assert run("budget", site_file, "--delta", "1").exit_code == 2
+
+
+def test_a_budget_of_many_runs_shows_the_last_and_keeps_all_for_machines(site_file: Path) -> None:
+    ledger = Ledger(site_file.parent / "state", "hospital-a")
+    for number in range(30):
+        ledger.charge(
+            Charge(f"[red]{number:02d}[/red]", "s", 1, "test", "evaluation", Release(50.0, 1.0, 1)),
+            Limits(100.0, 100.0, 1e-3),
+        )
+    shown = run("budget", site_file).stdout
+    assert "the last 12 of 30" in shown
+    assert "[red]18[/red]" in shown
+    assert "[red]17[/red]" not in shown
+    assert len(json.loads(run("budget", site_file, "--json").stdout)["runs"]) == 30
 
 
 def test_a_budget_beyond_a_cap_that_was_lowered(site_file: Path) -> None:
