@@ -149,7 +149,7 @@ def _no_noise(study: Study, patients: int, caps: Caps, problem: PolicyError) -> 
 
 
 def _drowned(study: Study, found: Outlook, federation: Federation, caps: Caps) -> Obstacle:
-    at, ratio = found.plan.delta, found.averaged
+    ratio = found.averaged
 
     def heard(changed: Study) -> bool:
         return outlook(changed, found.patients, federation).averaged <= 1
@@ -189,7 +189,9 @@ def _asked(study: Study, setting: str) -> float:
 
 
 def _with(study: Study, setting: str, value: float) -> Study:
-    return replace(study, privacy=replace(study.privacy, **{setting.removeprefix("privacy."): value}))
+    privacy = replace(study.privacy)
+    setattr(privacy, setting.removeprefix("privacy."), value)
+    return replace(study, privacy=privacy)
 
 
 def _smallest(study: Study, setting: str, enough: float, holds: Callable[[Study], bool]) -> float:

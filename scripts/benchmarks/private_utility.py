@@ -74,7 +74,6 @@ class Steps:
 Setting = tuple[int, int, float | None]
 """Patients of a silo, silos, epsilon (None: no privacy)."""
 
-# Private studies before the open one: once a site has trained openly, its ledger has nothing left to give.
 CHOSEN: dict[Setting, Steps] = {
     (1000, SILOS, 1): Steps(10, 2, 8, 0.5),
     (1000, SILOS, 3): Steps(5, 4, 16, 0.1),
@@ -93,8 +92,11 @@ CHOSEN: dict[Setting, Steps] = {
     (250, SILOS, None): Steps(10, 10, 0.5, None),
     (250, 1, None): Steps(10, 10, 0.5, None),
 }
-NOISELESS = CHOSEN[1000, SILOS, 3]
-"""Run without privacy too: the same steps and clipping, only the noise taken away."""
+COMPARED: dict[str, tuple[Setting, Steps]] = {
+    "epsilon1_local_same_study": ((1000, 1, 1), CHOSEN[1000, SILOS, 1]),
+    "noiseless_federated": ((1000, SILOS, None), CHOSEN[1000, SILOS, 3]),
+}
+"""The federated steps at epsilon 1 at one silo alone, and those at epsilon 3 with only the noise taken away."""
 
 BENCHMARK = Benchmark(
     name="private-utility",
@@ -150,17 +152,23 @@ def measure_draw(encoded: Encoded, work: Path, draw: int, size: int) -> dict[str
         size: Training texts of each silo.
     """
     sites = written(encoded, work / "sites", draw, size)
-    alone = dict([next(iter(sites.items()))])
+    each_alone = [{name: path} for name, path in sites.items()]
     found = {}
-    for (patients, silos, epsilon), steps in CHOSEN.items():
-        if patients == size:
-            privacy = ["privacy=none"] if epsilon is None else [f"privacy.epsilon={epsilon:g}"]
-            taking_part = alone if silos == 1 else sites
-            name = figure(patients, silos, epsilon)
-            found[name] = _run(taking_part, encoded, [*privacy, *steps.overrides()], work / "results")
-    if size == 1000:
-        found["noiseless_federated"] = _run(sites, encoded, ["privacy=none", *NOISELESS.overrides()], work / "results")
+    for name, ((_, silos, epsilon), steps) in studies(size).items():
+        asked = ["privacy=none" if epsilon is None else f"privacy.epsilon={epsilon:g}", *steps.overrides()]
+        taking_part = each_alone if silos == 1 else [sites]
+        found[name] = mean(_run(each, encoded, asked, work / "results") for each in taking_part)
     return found
+
+
+def studies(size: int) -> dict[str, tuple[Setting, Steps]]:
+    """Return the studies of silos of ``size`` texts by name of the figure, private ones first.
+
+    Once a site has trained openly, its ledger has nothing left to give.
+    """
+    every = {**{figure(*setting): (setting, steps) for setting, steps in CHOSEN.items()}, **COMPARED}
+    of_size = {name: study for name, study in every.items() if study[0][0] == size}
+    return dict(sorted(of_size.items(), key=lambda item: item[1][0][2] is None))
 
 
 def figure(patients: int, silos: int, epsilon: float | None) -> str:
@@ -238,13 +246,18 @@ def _one_thread() -> None:
 def _result(draws: Sequence[Mapping[str, float]]) -> Result:
     over = {name: [draw[name] for draw in draws] for name in draws[0]}
     gains = [100 * (each["epsilon1_federated"] - each["epsilon1_local"]) for each in draws]
+    same = [100 * (each["epsilon1_federated"] - each["epsilon1_local_same_study"]) for each in draws]
     gaps = [100 * (each["open_federated"] - each["epsilon3_federated"]) for each in draws]
     noise = [100 * (each["noiseless_federated"] - each["epsilon3_federated"]) for each in draws]
     intervals = [stated(name, values) for name, values in over.items()]
-    points = [stated(name, values) for name, values in (("gain", gains), ("gap", gaps), ("noise", noise))]
+    points = [
+        stated(name, values)
+        for name, values in (("gain", gains), ("gain of the same study", same), ("gap", gaps), ("noise", noise))
+    ]
     return Result(
         figures={
             "epsilon1_gain_points": mean(gains),
+            "epsilon1_gain_same_study_points": mean(same),
             "epsilon3_gap_points": mean(gaps),
             "epsilon3_noise_points": mean(noise),
             **{name: mean(values) for name, values in over.items()},
@@ -260,7 +273,10 @@ _NOTES = (
         "steps, not clipped). `epsilon3 noise points` is what the noise alone costs: against the same steps and "
         "clipping without noise, which is how the reference for the target was measured."
     ),
-    "`local` is one silo alone, with the steps that are best for one silo; `_250` has silos of 250 texts.",
+    (
+        "`local` is one silo alone, the mean of the four, with the steps that are best for one silo; `same study` is "
+        "one silo alone with the steps of the federation. `_250` has silos of 250 texts."
+    ),
     "The noise of a private run cannot be seeded. Delta is 1 / (10 n).",
     f"Texts: docstrings of {texts.versions()}; 1,000 of each library may train.",
 )

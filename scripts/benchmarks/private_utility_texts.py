@@ -51,8 +51,7 @@ def docstrings(packages: Sequence[str] = tuple(LIBRARIES)) -> pd.DataFrame:
     shared = table.groupby(beginning)["library"].transform("nunique") > 1
     table = table[~shared & ~beginning.duplicated()]
     table.insert(0, "text_id", [hashlib.sha256(text.encode()).hexdigest()[:16] for text in table["text"]])
-    by_text: pd.DataFrame = table.sort_values("text_id", ignore_index=True)
-    return by_text
+    return table.sort_values("text_id", ignore_index=True)
 
 
 def divided(table: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +65,8 @@ def divided(table: pd.DataFrame) -> pd.DataFrame:
         own = table[table["library"] == library]
         tested = TESTED // len(classes) + (number < TESTED % len(classes))
         parts += [own[:tested].assign(split="test"), own[tested : tested + TRAINING].assign(split="train")]
-    return pd.concat(parts).sort_values("text_id", ignore_index=True)
+    chosen: pd.DataFrame = pd.concat(parts).sort_values("text_id", ignore_index=True)
+    return chosen
 
 
 def versions() -> str:

@@ -2,10 +2,17 @@
 
 from collections.abc import Callable
 
-from scripts.benchmarks import heart_disease, icu_notes, private_utility, round_overhead, simulation
+from scripts.benchmarks import (
+    heart_disease,
+    icu_notes,
+    private_utility,
+    private_utility_public,
+    round_overhead,
+    simulation,
+)
 from scripts.benchmarks.result import Benchmark, Result
 
 BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
     each.BENCHMARK.name: (each.BENCHMARK, each.measure)
-    for each in (round_overhead, simulation, heart_disease, icu_notes, private_utility)
+    for each in (round_overhead, simulation, heart_disease, icu_notes, private_utility, private_utility_public)
 }
