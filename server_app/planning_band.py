@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,15 @@ def expected(noise_to_signal: float) -> Band:
         noise_to_signal: Of the averaged update; >= 0.
 
     Guarantees:
-        Less noise never narrows what is kept; beyond the loudest study measured the low end is 0, and below the
-        quietest the high end is 1.
+        Less noise never lowers either end; quieter than the quietest study measured is the same as it, and louder
+        than the loudest has a low end of 0.
     """
-    return Band(0, 1)
+    for quiet, loud in pairwise(MEASURED):
+        if noise_to_signal <= quiet.noise_to_signal:
+            return Band(quiet.low, quiet.high)
+        if noise_to_signal <= loud.noise_to_signal:
+            way = math.log(noise_to_signal / quiet.noise_to_signal) / math.log(
+                loud.noise_to_signal / quiet.noise_to_signal
+            )
+            return Band(quiet.low + way * (loud.low - quiet.low), quiet.high + way * (loud.high - quiet.high))
+    return Band(0.0, MEASURED[-1].high)

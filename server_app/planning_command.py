@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -167,11 +168,9 @@ def _table(study: Study, federation: Federation, cohorts: Sequence[Cohort]) -> T
 
 
 def _rows(federation: Federation, cohorts: Sequence[Cohort]) -> list[tuple[str, list[Text]]]:
-    def row(name: str, cell: Any) -> tuple[str, list[Text]]:
+    def row(name: str, cell: Callable[[Outlook], str]) -> tuple[str, list[Text]]:
         return name, [Text(cell(cohort.outlook) if cohort.outlook else "-") for cohort in cohorts]
 
-    planned = next((cohort.outlook.plan for cohort in cohorts if cohort.outlook), None)
-    released = list(noises(planned)) if planned else []
     return [
         ("privacy of one patient, at most", []),
         row("epsilon of training patients", lambda found: _number(found.plan.planned)),
@@ -179,7 +178,7 @@ def _rows(federation: Federation, cohorts: Sequence[Cohort]) -> list[tuple[str, 
         row("epsilon of audit patients", lambda found: _number(found.audit)),
         row("delta, chance of failure", lambda found: f"{found.plan.delta:.2g}"),
         ("noise multiplier (sigma)", []),
-        *(row(name.replace("_", " "), lambda found, name=name: f"{noises(found.plan)[name]:.2f}") for name in released),
+        *(row(name.replace("_", " "), partial(_noise, name)) for name in _released(cohorts)),
         ("noise to signal of the update", []),
         row("one site", lambda found: f"{found.noise_to_signal:.3f}"),
         row(f"average of {federation.sites} sites", lambda found: f"{found.averaged:.3f}"),
@@ -187,6 +186,15 @@ def _rows(federation: Federation, cohorts: Sequence[Cohort]) -> list[tuple[str, 
         row("keeps of the gain without privacy", lambda found: _band(found.averaged)),
         ("would it run, and learn?", [_verdict(cohort) for cohort in cohorts]),
     ]
+
+
+def _released(cohorts: Sequence[Cohort]) -> list[str]:
+    planned = next((cohort.outlook for cohort in cohorts if cohort.outlook), None)
+    return list(noises(planned.plan)) if planned else []
+
+
+def _noise(name: str, found: Outlook) -> str:
+    return f"{noises(found.plan)[name]:.2f}"
 
 
 def _number(value: float) -> str:

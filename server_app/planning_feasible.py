@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
-from fedfm.plan import plan
+from fedfm.plan import plan, reweighting
 from fedfm.privacy import Release, epsilon
 from server_app.planning import Federation, Outlook, delta, noises, outlook
 
@@ -20,7 +20,7 @@ _SETTING = {
     "loss": "privacy.audit_epsilon",
     "explanation": "privacy.audit_epsilon",
 }
-_BISECTIONS = 9  # of a bracket on a logarithmic scale: 5 % of a factor of 10 and far better
+_BISECTIONS = 6  # of a bracket on a logarithmic scale: to 4 % of a factor of 10
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,13 @@ def _little_noise(study: Study, found: Outlook, caps: Caps) -> Iterator[Obstacle
 def _no_noise(study: Study, patients: int, caps: Caps, problem: PolicyError) -> Obstacle:
     at = delta(study, patients)
     for setting in ("privacy.epsilon", "privacy.evaluation_epsilon", "privacy.audit_epsilon"):
-        most = _with(study, setting, caps.max_epsilon)
-        if getattr(most.privacy, setting.removeprefix("privacy.")) > _asked(study, setting) and _plans(most, at):
-            enough = _smallest(study, setting, caps.max_epsilon, lambda changed: _plans(changed, at))
-            return Obstacle(problem.code, problem.what, (f"{setting}={enough:g} or more",))
+        enough = _asked(study, setting)
+        if setting == "privacy.epsilon" and (counts := reweighting(study)):
+            enough = max(enough, epsilon([counts], at))
+        while enough < caps.max_epsilon:
+            enough = min(_up(1.1 * enough), caps.max_epsilon)
+            if _plans(_with(study, setting, enough), at):
+                return Obstacle(problem.code, problem.what, (f"{setting}={enough:g} or more",))
     instead = "fewer releases about training patients: reweighting=none, or standardize=reference"
     return Obstacle(problem.code, problem.what, (instead,))
 

