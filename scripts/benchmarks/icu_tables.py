@@ -31,7 +31,7 @@ from scripts.benchmarks.scoring import auroc, federate, stated
 from server_app.simulate import find_sites
 
 SEEDS = (1, 2, 3, 4, 5)
-STUDY = ["experiment=icu_tables", "evaluation=exact", "evaluation.audit_loss=false"]
+STUDY = ["experiment=icu_tables", "evaluation=exact"]
 OVERRIDES = {
     "epsilon1": [*STUDY, "privacy.epsilon=1", "training.learning_rate=2"],
     "epsilon3": [*STUDY, "privacy.epsilon=3", "training.learning_rate=4"],

@@ -2,10 +2,26 @@
 
 from collections.abc import Callable
 
-from scripts.benchmarks import heart_disease, icu_notes, icu_tables, private_utility, round_overhead, simulation
+from scripts.benchmarks import (
+    heart_disease,
+    icu_notes,
+    icu_tables,
+    private_utility,
+    private_utility_public,
+    round_overhead,
+    simulation,
+)
 from scripts.benchmarks.result import Benchmark, Result
 
 BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
     each.BENCHMARK.name: (each.BENCHMARK, each.measure)
-    for each in (round_overhead, simulation, private_utility, heart_disease, icu_notes, icu_tables)
+    for each in (
+        round_overhead,
+        simulation,
+        private_utility,
+        private_utility_public,
+        heart_disease,
+        icu_notes,
+        icu_tables,
+    )
 }

@@ -11,12 +11,12 @@ from server_app.report.summary import EVERYONE, Summary
 
 _ABOUT_GROUPS = (
     "Test patients of all hospitals that can name the group, counted once, after the last round, with the noise that "
-    "protects them; intervals (95 %) hold both chance and noise. Where intervals of two groups overlap, "
-    f"the counts do not show a difference. No figure stands for fewer than {LEAST_PATIENTS} patients for certain."
+    "protects them; intervals (95 %) hold both chance and noise. Intervals that overlap leave open whether two "
+    f"groups differ. No figure is given that may stand for fewer than {LEAST_PATIENTS} patients."
 )
 _ABOUT_LOSS = (
     "Cross-entropy of each audit patient, in nats, clipped before it is added up and noised; the lower the better. "
-    "These patients neither train nor test."
+    "These patients neither train nor test. A single hospital's line carries much more noise than that of all together."
 )
 _FIGURES = {"accuracy": "Accuracy", "sensitivity": "Sensitivity", "selection": "Called positive"}
 
@@ -76,7 +76,7 @@ def audit_losses(summary: Summary) -> Element | None:
 def _forest(
     title: str, members: Mapping[str, GroupFigures | None], name: str, *, number: int, colour: int
 ) -> list[Element]:
-    figures = {group: getattr(member, name) for group, member in members.items()}
+    figures = {group: getattr(member, name) for group, member in members.items() if member is not None}
     rows = [Series(group, {number: figure}, colour) for group, figure in figures.items() if figure is not None]
     return [element("h3", title), forest(title, rows, number=number)] if rows else []
 
@@ -86,7 +86,7 @@ def _curves(series: list[Series], *, rounds: int) -> list[Element]:
         return []
     highest = max(point.value for line in series for point in line.points.values())
     title = "Loss over rounds"
-    top = math.ceil(4 * highest) / 4 or 0.25
+    top = max(0.4, math.ceil(2.5 * highest) / 2.5)  # ticks at tenths
     return [element("h3", title), curves(title, series, rounds=rounds, span=(0.0, top))]
 
 
