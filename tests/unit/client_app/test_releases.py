@@ -229,10 +229,10 @@ def test_noise_is_the_plans_in_units_of_the_sensitivity() -> None:
     assert one.explanation_sd == pytest.approx(sd(made.explanation) * math.sqrt(3))
     for name, stated in (("groups", one.groups_sd), ("losses", one.losses_sd), ("explanation", one.explanation_sd)):
         drawn = np.array([vector(answer, name) for answer in answers])
-        assert np.abs(drawn.mean(axis=0)).max() < 5 * stated / math.sqrt(len(drawn)), name
-        assert drawn.std(axis=0) == pytest.approx(stated, rel=5 / math.sqrt(2 * len(drawn))), name
+        assert np.abs(drawn.mean(axis=0)).max() < 6 * stated / math.sqrt(len(drawn)), name
+        assert drawn.std(axis=0) == pytest.approx(stated, rel=6 / math.sqrt(2 * len(drawn))), name
         correlation = np.corrcoef(drawn, rowvar=False) - np.eye(drawn.shape[1])
-        assert np.abs(correlation).max() < 5 / math.sqrt(len(drawn)), name  # no number shares the noise of another
+        assert np.abs(correlation).max() < 6 / math.sqrt(len(drawn)), name  # no number shares the noise of another
 
 
 def test_exact_counts_leave_the_audit_losses_noised() -> None:
