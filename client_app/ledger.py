@@ -91,7 +91,7 @@ class Ledger:
             PolicyError: This ledger is shorter, or another: a copy from before was put in its place, or it is lost.
         """
         own = self._chain.read()
-        if entries and (len(own) < entries or own[entries - 1]["seal"] != seal):
+        if entries and not (0 < entries <= len(own) and own[entries - 1]["seal"] == seal):
             raise PolicyError(
                 "SITE-E116",
                 "the privacy ledger is older than the one that the coordinator has heard of, or another one",

@@ -258,7 +258,8 @@ def test_a_trainer_killed_at_any_flush_has_spent_no_more_than_it_recorded(
     site_file = write_hospital(tmp_path / "a", policy="max_epsilon: 50")
     ledger = tmp_path / "a" / "state"
     charged_steps = study.training.local_steps
-    ways = [(1, "before"), (1, "after"), (2, "before"), (2, "after"), (3, "before"), (3, "after")]
+    # flushes: audit log and its folder, ledger and its folder, and, after training, the audit log again
+    ways = [(1, "before"), (2, "after"), (3, "before"), (3, "after"), (4, "after"), (5, "before"), (5, "after")]
     for asked, (number, way) in enumerate(ways, start=1):
         doomed = start_doomed(site_file, number, way)
         with grpc.insecure_channel(f"unix:{doomed.socket}") as channel, pytest.raises(grpc.RpcError):
@@ -270,5 +271,7 @@ def test_a_trainer_killed_at_any_flush_has_spent_no_more_than_it_recorded(
     survivor = start_doomed(site_file, 10**6, "before")
     described = SocketTrainer(str(survivor.socket)).describe(request(0, {}))
     history = Ledger(ledger, "hospital-a").charges()
-    assert history  # some charges were written before the end
-    assert described.privacy.train >= epsilon([Release(history[0].release.noise_multiplier, 1.0, steps)], 1 / 600)
+    assert steps == 2 * charged_steps  # of the two that were killed after training, and of nobody else
+    assert recorded == 5 * charged_steps  # and of those that died with the charge written, not yet told
+    taken = Release(history[0].release.noise_multiplier, 1.0, steps)
+    assert described.privacy.train >= epsilon([taken], described.privacy.delta)
