@@ -149,8 +149,12 @@ def _headline(study: Study, federation: Federation) -> str:
     taking = "of all patients" if rate == 1 else f"of each patient by a chance of {rate:g}"
     return (
         f"Plan of {study.name}: nothing has been trained or spent.\n"
-        f"{steps} {taking}; {federation.parameters:,} trained parameters; the average of {federation.sites} sites."
+        f"{steps} {taking}; {federation.parameters:,} trained parameters; {_average(federation)}."
     )
+
+
+def _average(federation: Federation) -> str:
+    return "average of 1 site" if federation.sites == 1 else f"average of {federation.sites} sites"
 
 
 def _table(study: Study, federation: Federation, cohorts: Sequence[Cohort]) -> Table:
@@ -181,7 +185,7 @@ def _rows(federation: Federation, cohorts: Sequence[Cohort]) -> list[tuple[str, 
         *(row(name.replace("_", " "), partial(_noise, name)) for name in _released(cohorts)),
         ("noise to signal of the update", []),
         row("one site", lambda found: f"{found.noise_to_signal:.3f}"),
-        row(f"average of {federation.sites} sites", lambda found: f"{found.averaged:.3f}"),
+        row(_average(federation), lambda found: f"{found.averaged:.3f}"),
         ("outlook", []),
         row("keeps of the gain without privacy", lambda found: _band(found.averaged)),
         ("would it run, and learn?", [_verdict(cohort) for cohort in cohorts]),
@@ -240,7 +244,7 @@ def _complaint(cohort: Cohort, obstacle: Obstacle) -> Text:
 
 
 _CAVEAT = (
-    "Noise to signal: how long the noise in the update of the whole study is, over the longest update that the\n"
-    "patients could make together. What is kept of the gain is an expectation from "
-    f"{STUDIES} measured studies, not a promise."
+    "Noise to signal: how long the noise in the update of the whole study is, over the longest update that the "
+    f"patients could make together. What is kept of the gain is an expectation from {STUDIES} measured studies, not "
+    "a promise."
 )

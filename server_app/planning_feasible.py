@@ -81,7 +81,7 @@ def _above_cap(study: Study, found: Outlook, caps: Caps) -> Iterator[Obstacle]:
 
 
 def _shorter(study: Study, found: Outlook, cap: float) -> list[str]:
-    """Return how many rounds, or steps in a round, stay within ``cap`` with the noise of the plan."""
+    """Return the most rounds, or steps in a round, that stay within ``cap`` with the noise of the plan."""
     made = found.plan
     before = [release for release in (made.statistics, made.reweighting) if release]
 
@@ -92,7 +92,7 @@ def _shorter(study: Study, found: Outlook, cap: float) -> list[str]:
     rounds = _most(study.rounds, lambda count: fits(count * made.training.steps))
     steps = _most(made.training.steps, lambda count: fits(count * study.rounds))
     return [
-        f"{setting}={count}, with the noise of this plan"
+        f"privacy.epsilon={cap:g} {setting}={count}, with about the noise of this plan"
         for setting, count in (("rounds", rounds), ("training.local_steps", steps))
         if count
     ]

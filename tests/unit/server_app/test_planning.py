@@ -151,8 +151,8 @@ def test_above_the_cap_names_the_rounds_and_steps_that_fit() -> None:
     rounds = max(done for done, spent in found.rounds.items() if spent <= 3)
     assert 1 <= rounds < 6
     assert problem.instead[0] == "privacy.epsilon=3"
-    assert problem.instead[1].startswith(f"rounds={rounds},")
-    assert problem.instead[2].startswith("training.local_steps=1,")  # 6 steps of 24 fit, 12 do not
+    assert problem.instead[1].startswith(f"privacy.epsilon=3 rounds={rounds},")
+    assert problem.instead[2].startswith("privacy.epsilon=3 training.local_steps=1,")  # 6 steps of 24 fit, 12 do not
 
 
 def test_a_delta_above_one_patient_names_the_cohort_that_may_have_it() -> None:
