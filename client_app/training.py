@@ -8,14 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app.private_step import (
-    Mechanism,
-    SecureDPOptimizer,
-    forget_gradients,
-    merge_units,
-    no_units,
-    per_example_gradients,
-)
+from client_app.layer_gradients import Grouping
+from client_app.per_unit_gradients import Batch, loss, set_clipped_gradients, set_no_gradients
+from client_app.private_step import Mechanism, SecureDPOptimizer, forget_gradients
 from client_app.sampling import Uniform, poisson_sample
 from fedfm.config.study import Training
 from fedfm.model.classifier import Classifier
@@ -92,22 +87,25 @@ def fine_tune_by_unit(
         expected_batch_size=None,
         loss_reduction="sum",
     )
-    with per_example_gradients(model):
-        for _ in range(training.local_steps):
-            optimizer.zero_grad()
-            sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
-            batches = micro_batches(cohort, sample, micro_batch)
-            for number, batch in enumerate(batches, start=1):
-                torch.autograd.backward(_loss(model, cohort, batch))
-                merge_units(parameters, batch.unit_of, batch.units)
-                if number < len(batches):
-                    optimizer.signal_skip_step()
-                    optimizer.step()
-                    optimizer.zero_grad()
-            if not batches:
-                no_units(parameters)
-            optimizer.step()
-            pull(parameters, start, training)
+    for _ in range(training.local_steps):
+        optimizer.zero_grad()
+        sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
+        batches = micro_batches(cohort, sample, micro_batch)
+        for number, batch in enumerate(batches, start=1):
+            set_clipped_gradients(
+                model,
+                _tensors(cohort, batch),
+                max_grad_norm=mechanism.max_grad_norm,
+                clipping=mechanism.clipping,
+            )
+            if number < len(batches):
+                optimizer.signal_skip_step()
+                optimizer.step()
+                optimizer.zero_grad()
+        if not batches:
+            set_no_gradients(parameters)
+        optimizer.step()
+        pull(parameters, start, training)
     forget_gradients(parameters)
 
 
@@ -124,7 +122,7 @@ def fine_tune_openly(
         optimizer.zero_grad()
         sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
         for batch in micro_batches(cohort, sample, micro_batch):
-            torch.autograd.backward(_loss(model, cohort, batch) / len(sample))
+            torch.autograd.backward(loss(model, _tensors(cohort, batch)) / len(sample))
         if len(sample):
             optimizer.step()
             pull(parameters, start, training)
@@ -175,9 +173,11 @@ def _micro_batch(units: Sequence[NDArray[np.intp]]) -> MicroBatch:
     )
 
 
-def _loss(model: Classifier, cohort: Cohort, batch: MicroBatch) -> Tensor:
-    """Sum over units of the mean loss of a unit's examples; no statistic of the batch enters an example's loss."""
-    logits = model([cohort.states[i] for i in batch.examples])
-    losses = nn.functional.cross_entropy(logits, cohort.labels[batch.examples].to(logits.device), reduction="none")
-    factors = (batch.shares * cohort.weights[batch.examples]).to(logits.device)
-    return (losses * factors).sum()
+def _tensors(cohort: Cohort, batch: MicroBatch) -> Batch:
+    """Return the micro-batch with a loss that is the sum over units of the mean loss of a unit's examples."""
+    return Batch(
+        states=[cohort.states[i] for i in batch.examples],
+        labels=cohort.labels[batch.examples],
+        factors=batch.shares * cohort.weights[batch.examples],
+        grouping=Grouping(batch.unit_of, batch.units),
+    )

@@ -73,7 +73,7 @@ def _columns(study: Study, problems: Problems) -> None:
 
 def _fit(study: Study, problems: Problems) -> None:
     backbone, inputs, method = study.model.backbone, study.task.inputs, study.adapter.method
-    wanted, methods = ("columns", ("full",)) if backbone == "tabular" else ("text", ("head", "lora", "ffa_lora"))
+    wanted, methods = ("columns", ("full",)) if backbone == "tabular" else ("text", _TEXT_ADAPTERS)
     if inputs != wanted:
         models = "model=minilm" if inputs == "text" else "model=logistic adapter=full"
         what = f"a {backbone} backbone reads {wanted}, and the task gives {inputs}"
@@ -82,6 +82,9 @@ def _fit(study: Study, problems: Problems) -> None:
         what = f"a {backbone} backbone cannot be trained as {method}"
         fix = f"choose adapter={methods[-1]}"
         problems.add("E030", what, path="adapter.method", found=method, allowed=", ".join(methods), fix=fix)
+
+
+_TEXT_ADAPTERS = ("head", "lora", "dora", "ia3", "bitfit", "full", "ffa_lora")
 
 
 def _weights(study: Study, problems: Problems) -> None:

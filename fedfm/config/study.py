@@ -52,11 +52,15 @@ class Model:
 class Adapter:
     """Which parameters are trained, and travel."""
 
-    method: str = setting("ffa_lora", "which parameters are trained", choices=("head", "lora", "ffa_lora", "full"))
+    method: str = setting(
+        "ffa_lora",
+        "which parameters are trained",
+        choices=("head", "lora", "ffa_lora", "dora", "ia3", "bitfit", "full"),
+    )
     rank: int = setting(8, "rank of the low-rank update", low=1, high=256)
     alpha: float = setting(2.0, "scale of the low-rank update; the factor is alpha / rank", above=0)
     layers: int = setting(2, "adapt this many top layers; lower ones stay frozen and are cached; 0: all", low=0)
-    modules: list[str] = setting(["query", "value"], "names of the linear layers that are adapted")
+    modules: list[str] = setting(["query", "value"], "names of the linear layers that LoRA, DoRA and IA3 adapt")
 
 
 @dataclass

@@ -42,11 +42,14 @@ class TabularClassifier(Classifier):
         """Return float32[2F] for each example: F scaled values, then F marks of missing values."""
         return [_scaled(example, self.recipe.task.columns).T.flatten() for example in examples]
 
-    def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Return float32[B, C] logits from float32[2F] columns."""
-        if not states:
-            return self.head.weight.new_zeros((0, self.labels))
-        return self._logits(torch.stack(list(states)).to(self.device))
+    def gather(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return float32[B, 2F] columns."""
+        return (torch.stack(list(states)).to(self.device),)
+
+    def classify(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, C] logits from columns."""
+        (columns,) = gathered
+        return self._logits(columns)
 
     def inputs(self, examples: Sequence[Example]) -> Inputs:
         """Return columns as units of two numbers; saying nothing is the middle of the reference range."""

@@ -63,14 +63,18 @@ class TextClassifier(Classifier):
             states.update({i: row.cpu().clone() for i, row in zip(batch, rows, strict=True)})
         return [states[i] for i in range(len(tokens))]
 
-    def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Return float32[B, C] logits; pads the states to the longest of them."""
-        if not states:
-            return self.head.weight.new_zeros((0, self.labels))
+    def gather(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return float32[B, D] means, or float32[B, T, D] states and bool[B, T] true where a note has a token."""
         if self.first_adapted == len(self.layers):
-            pooled = torch.stack(list(states)).to(self.device)
+            return (torch.stack(list(states)).to(self.device),)
+        return _padded([state.to(self.device, non_blocking=True) for state in states])
+
+    def classify(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, C] logits from means, or from states and where they are present."""
+        if self.first_adapted == len(self.layers):
+            (pooled,) = gathered
         else:
-            values, present = _padded([state.to(self.device, non_blocking=True) for state in states])
+            values, present = gathered
             pooled = _mean(self._run(values, present, layers=self.layers[self.first_adapted :]), present)
         logits: Tensor = self.head(pooled)
         return logits
