@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from client_app.data.catalog import load_splits
+from client_app.memory import micro_batch_of
+from client_app.model_problems import refuse_unfit
 from client_app.state_cache import cached_states
 from client_app.training import Cohort
 from fedfm.arrays import Arrays
@@ -31,6 +33,7 @@ class Prepared:
         train: Training units behind the frozen part.
         test: Test units behind the frozen part.
         start: The parameters that every site starts from; names and shapes.
+        micro_batch: Examples that go through the model at once.
     """
 
     model: Classifier
@@ -38,6 +41,7 @@ class Prepared:
     train: Cohort
     test: Cohort
     start: Arrays
+    micro_batch: int
 
 
 def prepare(site: Site, study: Study) -> Prepared:
@@ -45,20 +49,23 @@ def prepare(site: Site, study: Study) -> Prepared:
 
     Raises:
         DataError: The data does not fit the site file or the study, or too few patients.
-        ModelError: The weights are absent or not the pinned ones.
+        ModelError: The weights are absent or not the pinned ones, or the model cannot be trained privately.
     """
     most = study.privacy.max_examples_per_patient
     found = load_splits(site, study.task)
     splits = Splits(*(_at_most(part, most) for part in (found.train, found.audit, found.test)))
     _enough_patients(site, splits.train)
     model = build_model(study.model, study.adapter, study.task, seed=study.seed, weights=site.weights)
+    refuse_unfit(model)
     model.to(device_of(site))
+    train = _cohort(site, study, model, splits.train)
     return Prepared(
         model=model,
         splits=splits,
-        train=_cohort(site, study, model, splits.train),
+        train=train,
         test=_cohort(site, study, model, splits.test),
         start=trainable(model),
+        micro_batch=micro_batch_of(model, train.states, wanted=site.micro_batch),
     )
 
 

@@ -102,13 +102,15 @@ class LayerGradients:
             yield parameter, torch.tensordot(factors, clean, dims=1)
         of_example = factors[self.grouping.unit_of.to(factors.device)]
         for row in self.rows:
-            narrow, wide = sorted((row.inputs, row.gradients), key=lambda part: part.shape[2])
-            weighted = narrow * _like(of_example, narrow)
+            inputs, gradients = row.inputs, row.gradients
             if out.any():
-                nothing = _like(of_example == 0, wide)
-                weighted, wide = weighted.masked_fill_(nothing, 0.0), wide.masked_fill(nothing, 0.0)
-            product = weighted.flatten(0, 1).T @ wide.flatten(0, 1)
-            yield row.weight, product if narrow is row.gradients else product.T
+                nothing = _like(of_example == 0, inputs)
+                inputs, gradients = inputs.masked_fill(nothing, 0.0), gradients.masked_fill(nothing, 0.0)
+            if inputs.shape[2] < gradients.shape[2]:  # weigh the narrower
+                inputs = inputs * _like(of_example, inputs)
+            else:
+                gradients = gradients * _like(of_example, gradients)
+            yield row.weight, gradients.flatten(0, 1).T @ inputs.flatten(0, 1)
 
 
 @contextmanager

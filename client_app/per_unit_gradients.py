@@ -21,12 +21,14 @@ class Batch:
         labels: int64[B].
         factors: float32[B] factor of each example's loss.
         grouping: The unit of each example.
+        precision: ``float32`` or ``bfloat16``, of the passes through the model.
     """
 
     states: Sequence[Tensor]
     labels: Tensor
     factors: Tensor
     grouping: Grouping
+    precision: str = "float32"
 
 
 def set_clipped_gradients(model: Classifier, batch: Batch, *, max_grad_norm: float, clipping: str) -> None:
@@ -79,7 +81,9 @@ def clip_factors(squares: Tensor, max_grad_norm: float, clipping: str) -> Tensor
 
 def loss(model: Classifier, batch: Batch) -> Tensor:
     """Return the sum of the examples' losses, each times its factor; no statistic of the batch enters one."""
-    return _loss(model(batch.states), batch.labels, batch.factors)
+    with _at_precision(model, batch):
+        logits = model(batch.states)
+    return _loss(logits, batch.labels, batch.factors)
 
 
 def _by_one_pass(model: Classifier, batch: Batch) -> list[LayerGradients]:
@@ -94,7 +98,8 @@ def _by_examples(model: Classifier, batch: Batch) -> list[LayerGradients]:
 
     def of_one(values: dict[str, Tensor], label: Tensor, factor: Tensor, *inputs: Tensor) -> Tensor:
         alone = tuple(part.unsqueeze(0) for part in inputs)
-        logits = functional_call(_OnTensors(model), values, alone)
+        with _at_precision(model, batch):
+            logits = functional_call(_OnTensors(model), values, alone)
         return _loss(logits, label.unsqueeze(0), factor.unsqueeze(0))
 
     values = {f"model.{name}": parameter.detach() for name, parameter in trained.items()}
@@ -120,8 +125,13 @@ class _OnTensors(nn.Module):
         return self.model.classify(*inputs)
 
 
+def _at_precision(model: Classifier, batch: Batch) -> torch.autocast:
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=batch.precision == "bfloat16")
+
+
 def _loss(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
-    losses = nn.functional.cross_entropy(logits, labels.to(logits.device), reduction="none")
+    losses = nn.functional.cross_entropy(logits.float(), labels.to(logits.device), reduction="none")
     return (losses * factors.to(logits.device)).sum()
 
 

@@ -12,7 +12,7 @@ from opacus.optimizers import DPOptimizerFastGradientClipping
 from opacus.optimizers.optimizer import _mark_as_processed
 from torch import nn
 
-from client_app.noise import secure_normal
+from client_app.noise import on_grid, secure_normal
 
 _STEP_SUM = "summed_grad"  # where Opacus keeps a step's sum on a parameter
 
@@ -48,11 +48,11 @@ class SecureDPOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc] 
 
     def add_noise(self) -> None:
         """Set each ``p.grad`` to the clipped sum plus noise of standard deviation ``noise_multiplier * C``."""
-        sizes = [parameter.numel() for parameter in self.params]
-        noise = torch.from_numpy(secure_normal(sum(sizes))) * (self.noise_multiplier * self.max_grad_norm)
-        for parameter, part in zip(self.params, noise.split(sizes), strict=True):
-            part = part.view_as(parameter).to(parameter.device)  # noqa: PLW2901
-            parameter.grad = (parameter.summed_grad + part).float()
+        sizes, scale = [parameter.numel() for parameter in self.params], self.noise_multiplier * self.max_grad_norm
+        noise = torch.from_numpy(secure_normal(sum(sizes))).mul_(scale)  # drawn on the CPU, whatever the device
+        for parameter, part in zip(self.params, torch.split(noise, sizes), strict=True):
+            noised = parameter.summed_grad + part.view_as(parameter).to(parameter.device)
+            parameter.grad = on_grid(noised, scale).float()
             _mark_as_processed(parameter.summed_grad)
 
 

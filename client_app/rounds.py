@@ -182,7 +182,7 @@ def _fine_tune(asked: Round) -> None:
     clip, coins = study.privacy.max_grad_norm, secure_uniform if asked.private else _public_coins(asked)
     if clip is None:  # only without a mechanism: fedfm.config checks it
         fine_tune_openly(
-            asked.prepared.model, cohort, training=study.training, micro_batch=site.micro_batch, uniform=coins
+            asked.prepared.model, cohort, training=study.training, micro_batch=asked.prepared.micro_batch, uniform=coins
         )
         return
     fine_tune_by_unit(
@@ -193,8 +193,9 @@ def _fine_tune(asked: Round) -> None:
             noise_multiplier=asked.plan.training.noise_multiplier,
             max_grad_norm=clip,
             expected_units=study.training.sample_rate * site.declared_patients,
+            clipping=study.privacy.clipping,
         ),
-        micro_batch=site.micro_batch,
+        micro_batch=asked.prepared.micro_batch,
         uniform=coins,
     )
 
@@ -235,7 +236,7 @@ def _count(asked: Round) -> tuple[NDArray[np.float64], float]:
     asked.charge("test", "evaluation", release)
     labels = study.task.labels
     exact = patient_cells(
-        _probabilities(model, asked.prepared.test, asked.site.micro_batch, classes=len(labels)),
+        _probabilities(model, asked.prepared.test, asked.prepared.micro_batch, classes=len(labels)),
         asked.prepared.test.labels.numpy(),
         _unit_names(splits.test, by_record=study.privacy.unit == "record"),
         bins=columns(len(labels), bins=study.evaluation.bins, is_last=is_last),

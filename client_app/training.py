@@ -1,6 +1,6 @@
 """Local fine-tuning from cached states: what one round of Algorithm 1, line 8, does at a site."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,23 @@ class MicroBatch:
     shares: Tensor
 
 
+def sgd(parameters: Sequence[nn.Parameter], training: Training, size: float) -> torch.optim.Optimizer:
+    """Return SGD with momentum on gradients divided by ``size``."""
+    return torch.optim.SGD(parameters, lr=training.learning_rate / size, momentum=training.momentum)
+
+
+def adam(parameters: Sequence[nn.Parameter], training: Training, size: float) -> torch.optim.Optimizer:
+    """Return Adam, the same for gradients of any ``size`` (Kingma and Ba 2015, arXiv:1412.6980)."""
+    betas = (training.momentum, 0.999)
+    return torch.optim.Adam(parameters, lr=training.learning_rate, betas=betas, eps=1e-8 * size)
+
+
+OPTIMIZERS: dict[str, Callable[[Sequence[nn.Parameter], Training, float], torch.optim.Optimizer]] = {
+    "sgd": sgd,
+    "adam": adam,
+}
+
+
 def fine_tune_by_unit(
     model: Classifier,
     cohort: Cohort,
@@ -59,10 +76,10 @@ def fine_tune_by_unit(
     micro_batch: int,
     uniform: Uniform,
 ) -> None:
-    """Take ``training.local_steps`` steps of SGD with momentum, clipped by unit and noised, in place.
+    """Take ``training.local_steps`` steps on gradients clipped by unit and noised, in place.
 
-    The step is ``learning_rate / (C * mechanism.expected_units)`` times the noised sum, so that the step
-    length does not depend on the clipping norm C (Bu et al. 2023, arXiv:2206.07136).
+    A step of SGD is ``learning_rate / (C * mechanism.expected_units)`` times the noised sum, so that the step
+    length does not depend on the clipping norm C (Bu et al. 2023, arXiv:2206.07136); Adam's does not anyway.
 
     Args:
         model: Its trainable parameters change.
@@ -79,9 +96,8 @@ def fine_tune_by_unit(
         and the proximal pull use no data and come after the noise.
     """
     parameters, start = _trainable(model)
-    step_length = training.learning_rate / (mechanism.max_grad_norm * mechanism.expected_units)
     optimizer = SecureDPOptimizer(
-        torch.optim.SGD(parameters, lr=step_length, momentum=training.momentum),
+        OPTIMIZERS[training.optimizer](parameters, training, mechanism.max_grad_norm * mechanism.expected_units),
         noise_multiplier=mechanism.noise_multiplier,
         max_grad_norm=mechanism.max_grad_norm,
         expected_batch_size=None,
@@ -94,7 +110,7 @@ def fine_tune_by_unit(
         for number, batch in enumerate(batches, start=1):
             set_clipped_gradients(
                 model,
-                _tensors(cohort, batch),
+                _tensors(cohort, batch, training.precision),
                 max_grad_norm=mechanism.max_grad_norm,
                 clipping=mechanism.clipping,
             )
@@ -112,17 +128,17 @@ def fine_tune_by_unit(
 def fine_tune_openly(
     model: Classifier, cohort: Cohort, *, training: Training, micro_batch: int, uniform: Uniform
 ) -> None:
-    """Take ``training.local_steps`` plain steps of SGD with momentum on the mean loss of the sampled units.
+    """Take ``training.local_steps`` plain steps on the mean loss of the sampled units.
 
     No privacy whatsoever. An empty sample takes no step.
     """
     parameters, start = _trainable(model)
-    optimizer = torch.optim.SGD(parameters, lr=training.learning_rate, momentum=training.momentum)
+    optimizer = OPTIMIZERS[training.optimizer](parameters, training, 1.0)
     for _ in range(training.local_steps):
         optimizer.zero_grad()
         sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
         for batch in micro_batches(cohort, sample, micro_batch):
-            torch.autograd.backward(loss(model, _tensors(cohort, batch)) / len(sample))
+            torch.autograd.backward(loss(model, _tensors(cohort, batch, training.precision)) / len(sample))
         if len(sample):
             optimizer.step()
             pull(parameters, start, training)
@@ -173,11 +189,12 @@ def _micro_batch(units: Sequence[NDArray[np.intp]]) -> MicroBatch:
     )
 
 
-def _tensors(cohort: Cohort, batch: MicroBatch) -> Batch:
+def _tensors(cohort: Cohort, batch: MicroBatch, precision: str) -> Batch:
     """Return the micro-batch with a loss that is the sum over units of the mean loss of a unit's examples."""
     return Batch(
         states=[cohort.states[i] for i in batch.examples],
         labels=cohort.labels[batch.examples],
         factors=batch.shares * cohort.weights[batch.examples],
         grouping=Grouping(batch.unit_of, batch.units),
+        precision=precision,
     )

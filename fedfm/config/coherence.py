@@ -118,6 +118,14 @@ def _clipping(study: Study, problems: Problems) -> None:
         problems.add("E030", "differential privacy needs a clipping norm", path="privacy.max_grad_norm", fix=fix)
 
 
+def _adam(study: Study, problems: Problems) -> None:
+    if study.training.optimizer == "adam" and study.training.learning_rate > 0.1:
+        what = "a step of adam moves every parameter by about training.learning_rate, which is far too long"
+        found, fix = f"{study.training.learning_rate:g}", "set training.learning_rate=0.003"
+        path = "training.learning_rate"
+        problems.add("E030", what, path=path, found=found, allowed="at most 0.1 with adam", fix=fix)
+
+
 def _bins(study: Study, problems: Problems) -> None:
     bins = study.evaluation.bins
     if bins % 2:
@@ -154,6 +162,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("task.inputs", "model.backbone", "adapter.method"), _fit),
     (("model",), _weights),
     (("privacy.mechanism", "privacy.max_grad_norm"), _clipping),
+    (("training.optimizer", "training.learning_rate"), _adam),
     (("evaluation.bins",), _bins),
     (("reweighting", "task.groups"), _reweighting),
 )

@@ -188,6 +188,7 @@ def _check_modules(adapter: Adapter, classifier: TextClassifier) -> None:
             where="adapter.modules",
             found=", ".join(unknown) or "an empty list",
             allowed=", ".join(sorted(names)),
+            fix="embeddings stay frozen: adapt the layers above" if any("embed" in name for name in unknown) else "",
         )
 
 
