@@ -8,9 +8,9 @@ pairs of tokens, ``|G'X|^2 = sum_st (x_s . x_t)(g_s . g_t)`` (ghost norm, Goodfe
 Li et al. 2022, arXiv:2110.05679), and the clipped sum from one product with weighted rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -84,11 +84,13 @@ class LayerGradients:
     grouping: Grouping
     kept: dict[nn.Parameter, Tensor] = field(default_factory=dict)
     rows: list[Rows] = field(default_factory=list)
+    products: InitVar[Callable[[Tensor], Tensor] | None] = None
     squares: Tensor = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, products: Callable[[Tensor], Tensor] | None) -> None:
+        products = products or TokenProducts()
         squares = [gradient.flatten(1).square().sum(1) for gradient in self.kept.values()]
-        squares += [_ghost_squares(row, self.grouping) for row in self.rows]
+        squares += [ghost_squares(row, self.grouping, products) for row in self.rows]
         self.squares = torch.stack(squares).sum(0)
 
     def weighted_sums(self, factors: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
@@ -106,11 +108,25 @@ class LayerGradients:
             if out.any():
                 nothing = _like(of_example == 0, inputs)
                 inputs, gradients = inputs.masked_fill(nothing, 0.0), gradients.masked_fill(nothing, 0.0)
-            if inputs.shape[2] < gradients.shape[2]:  # weigh the narrower
+            if inputs.shape[2] < gradients.shape[2]:  # weigh the narrower; quicker as the left factor
                 inputs = inputs * _like(of_example, inputs)
+                yield row.weight, (inputs.flatten(0, 1).T @ gradients.flatten(0, 1)).T.contiguous()
             else:
                 gradients = gradients * _like(of_example, gradients)
-            yield row.weight, gradients.flatten(0, 1).T @ inputs.flatten(0, 1)
+                yield row.weight, gradients.flatten(0, 1).T @ inputs.flatten(0, 1)
+
+
+class TokenProducts:
+    """Products ``x_s . x_t`` over pairs of tokens; those of the last inputs are kept, since layers share inputs."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return float32[B, T, T] of float32[B, T, D]."""
+        if self._last is None or self._last[0].data_ptr() != inputs.data_ptr() or self._last[0].shape != inputs.shape:
+            self._last = (inputs, inputs @ inputs.mT)
+        return self._last[1]
 
 
 @contextmanager
@@ -128,7 +144,8 @@ def recording(model: nn.Module, grouping: Grouping) -> Iterator[list[LayerGradie
     """
     found: list[LayerGradients] = []
     trained = {name: layer for name, layer in model.named_modules() if _own_trained(layer)}
-    recorders = {name: _Recorder(name, layer, grouping, found) for name, layer in trained.items()}
+    shared = _Shared(grouping, found, TokenProducts())
+    recorders = {name: _Recorder(name, layer, shared) for name, layer in trained.items()}
     parameters = [parameter for recorder in recorders.values() for parameter in recorder.trained.values()]
     handles = [trained[name].register_forward_hook(recorder.forward) for name, recorder in recorders.items()]
     for parameter in parameters:
@@ -156,27 +173,36 @@ def untrackable(model: nn.Module) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class _Shared:
+    grouping: Grouping
+    found: list[LayerGradients]
+    products: TokenProducts
+
+
 class _Recorder:
     """Hooks of one layer. Bound methods, so that explanations can tell that a private step is on."""
 
-    def __init__(self, name: str, layer: nn.Module, grouping: Grouping, found: list[LayerGradients]) -> None:
-        self.name, self.layer, self.grouping, self.found = name, layer, grouping, found
+    def __init__(self, name: str, layer: nn.Module, shared: _Shared) -> None:
+        self.name, self.layer, self.shared, self.grouping = name, layer, shared, shared.grouping
         self.trained = _own_trained(layer)
         self.calls, self.is_done = 0, False
 
     def forward(self, _layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         self.calls += 1
-        inputs = arguments[0].detach()
+        inputs, version = arguments[0].detach(), arguments[0]._version
         if len(inputs) != len(self.grouping.unit_of):
             raise _unrecorded(self.name, "an input whose first dimension is not the examples")
         if not output.requires_grad:  # the first trained layer
             output.requires_grad_()
-        version = inputs._version
+        held = [inputs]  # let go by the backward pass, layer by layer: the graph holds this hook to its end
+        del inputs
 
         def backward(gradients: Tensor) -> None:
-            if inputs._version != version:
+            kept = held.pop()
+            if kept._version != version:
                 raise _unrecorded(self.name, "its input was changed in place")
-            self._record(_rows(inputs), _rows(gradients))
+            self._record(_rows(kept), _rows(gradients))
 
         output.register_hook(backward)  # type: ignore[no-untyped-call]  # torch has no types here
 
@@ -185,7 +211,9 @@ class _Recorder:
         rows: list[Rows] = []
         for name, parameter in self.trained.items():
             if name == "bias":
-                kept[parameter] = self.grouping.merged(gradients.sum(1))
+                kept[parameter] = self.grouping.merged(
+                    (gradients.new_ones(1, gradients.shape[1]) @ gradients).squeeze(1)
+                )
             elif isinstance(self.layer, nn.LayerNorm):
                 normal = nn.functional.layer_norm(inputs, self.layer.normalized_shape, eps=self.layer.eps)
                 kept[parameter] = self.grouping.merged(normal.mul_(gradients).sum(1))
@@ -193,7 +221,7 @@ class _Recorder:
                 kept[parameter] = self.grouping.merged(gradients.mT @ inputs)
             else:
                 rows.append(Rows(parameter, inputs, gradients))
-        self.found.append(LayerGradients(self.grouping, kept, rows))
+        self.shared.found.append(LayerGradients(self.grouping, kept, rows, self.shared.products))
         self.is_done = True
 
 
@@ -203,31 +231,30 @@ def _is_small(weight: Tensor, inputs: Tensor, grouping: Grouping) -> bool:
     return weight.numel() <= tokens * sum(weight.shape)
 
 
-def _ghost_squares(row: Rows, grouping: Grouping) -> Tensor:
+def ghost_squares(row: Rows, grouping: Grouping, products: Callable[[Tensor], Tensor]) -> Tensor:
     """Return float32[U], the squared norm of each unit's gradient of the weight, never below it by more than rounding.
 
     By products over pairs of tokens, or by the gradient itself where a unit has so many tokens that this is cheaper.
     """
     if grouping.units == len(grouping.unit_of):
-        return _squares(row.inputs, row.gradients)
+        return _squares(row.inputs, row.gradients, products)
     squares = row.inputs.new_empty(grouping.units)
     for units, examples in grouping.by_size():
         inputs, gradients = (part[examples.to(part.device)].flatten(1, 2) for part in (row.inputs, row.gradients))
-        squares[units.to(squares.device)] = _squares(inputs, gradients)
+        squares[units.to(squares.device)] = _squares(inputs, gradients, products)
     return squares
 
 
-def _squares(inputs: Tensor, gradients: Tensor) -> Tensor:
+def _squares(inputs: Tensor, gradients: Tensor, products: Callable[[Tensor], Tensor]) -> Tensor:
     size_in, size_out = inputs.shape[2], gradients.shape[2]
     if inputs.shape[1] * (size_in + size_out) > size_in * size_out:
         at_once = max(1, _ENTRIES // (size_in * size_out))
         pairs = zip(torch.split(inputs, at_once), torch.split(gradients, at_once), strict=True)
         return torch.cat([(g.mT @ x).flatten(1).square().sum(1) for x, g in pairs])
-    x, g = inputs @ inputs.mT, gradients @ gradients.mT
+    x, g = products(inputs), gradients @ gradients.mT
     # Where tokens cancel each other the sum is small beside its rounding error: never claim a norm below it.
     largest = (x.diagonal(dim1=1, dim2=2) * g.diagonal(dim1=1, dim2=2)).sqrt().sum(1).square()
-    products = (x.flatten(1).unsqueeze(1) @ g.flatten(1).unsqueeze(2)).flatten()
-    return products.clamp(min=0.0) + _ROUNDING * largest
+    return (x * g).sum((1, 2)).clamp(min=0.0) + _ROUNDING * largest
 
 
 def _rows(values: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ def set_clipped_gradients(model: Classifier, batch: Batch, *, max_grad_norm: flo
         A unit whose gradient is not finite adds nothing, and moves no other's part.
     """
     layers = _by_examples(model, batch) if untrackable(model) else _by_one_pass(model, batch)
-    squares = torch.stack([layer.squares for layer in layers])
-    for layer, factors in zip(layers, clip_factors(squares, max_grad_norm, clipping), strict=True):
-        for parameter, total in layer.weighted_sums(factors):
+    all_factors = clip_factors(torch.stack([layer.squares for layer in layers]), max_grad_norm, clipping)
+    for factors in all_factors.flip(0):
+        for parameter, total in layers.pop().weighted_sums(factors):  # each layer's memory is free before the next
             parameter.grad = total.view_as(parameter)
 
 

@@ -7,12 +7,11 @@ gradients; Opacus's optimiser gathers the micro-batches of a step and steps; the
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
-from opacus.optimizers.optimizer import _mark_as_processed
+from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import nn
 
-from client_app.noise import on_grid, secure_normal
+from client_app.noise import noised
 
 _STEP_SUM = "summed_grad"  # where Opacus keeps a step's sum on a parameter
 
@@ -41,18 +40,18 @@ class SecureDPOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc] 
     """
 
     def accumulate(self) -> None:
-        """Add each ``p.grad`` to the step's sum."""
+        """Add each ``p.grad`` to the step's sum, and take it away."""
         for parameter in self.params:
-            earlier = parameter.summed_grad
-            parameter.summed_grad = parameter.grad.double() if earlier is None else earlier.add_(parameter.grad)
+            earlier, found = parameter.summed_grad, parameter.grad
+            parameter.summed_grad = found if earlier is None else earlier.double().add_(found)
+            parameter.grad = None
 
     def add_noise(self) -> None:
         """Set each ``p.grad`` to the clipped sum plus noise of standard deviation ``noise_multiplier * C``."""
-        sizes, scale = [parameter.numel() for parameter in self.params], self.noise_multiplier * self.max_grad_norm
-        noise = torch.from_numpy(secure_normal(sum(sizes))).mul_(scale)  # drawn on the CPU, whatever the device
-        for parameter, part in zip(self.params, torch.split(noise, sizes), strict=True):
-            noised = parameter.summed_grad + part.view_as(parameter).to(parameter.device)
-            parameter.grad = on_grid(noised, scale).float()
+        scale = self.noise_multiplier * self.max_grad_norm
+        for parameter in self.params:
+            _check_processed_flag(parameter.summed_grad)
+            parameter.grad = noised(parameter.summed_grad, scale).float()
             _mark_as_processed(parameter.summed_grad)
 
 

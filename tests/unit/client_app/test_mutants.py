@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client_app import layer_gradients, per_unit_gradients, private_step, training
+from client_app import layer_gradients, noise, per_unit_gradients, training
 from client_app.noise import secure_normal
 from client_app.per_unit_gradients import Batch
 from fedfm.config.study import Training
@@ -15,7 +15,7 @@ from tests.unit.client_app import test_training as tests
 
 
 def noise_divided_by_four(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(private_step, "secure_normal", lambda count: secure_normal(count) / 4)
+    patch.setattr(noise, "secure_normal", lambda count: secure_normal(count) / 4)
 
 
 def clipping_times_four(patch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def clipping_times_four(patch: pytest.MonkeyPatch) -> None:
 
 def noise_reused_between_steps(patch: pytest.MonkeyPatch) -> None:
     kept: dict[int, np.ndarray] = {}
-    patch.setattr(private_step, "secure_normal", lambda count: kept.setdefault(count, secure_normal(count)).copy())
+    patch.setattr(noise, "secure_normal", lambda count: kept.setdefault(count, secure_normal(count)).copy())
 
 
 def proximal_pull_inside_the_loss(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from client_app.noise import on_grid, secure_normal, secure_uniform
+from client_app.noise import noised, secure_normal, secure_uniform
 from fedfm.config.settings import settings_of
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -70,25 +70,30 @@ def test_many_pieces_of_the_stream_do_not_repeat() -> None:
 def test_noised_sums_end_on_the_grid_whatever_the_sum(scale: float) -> None:
     step = 2.0 ** np.floor(np.log2(scale)) / 4096
     assert scale / 8192 < step <= scale / 4096
-    for exact in (0.0, 1 / 3, np.pi * scale):
-        noised = torch.from_numpy(secure_normal(1000)) * scale + exact
-        points = on_grid(noised, scale)
+    for exact in (0.0, 1 / 3 * scale, np.pi * scale):
+        points = noised(torch.full((20_000,), exact, dtype=torch.float64), scale)
         assert torch.equal(points / step, (points / step).round())
-        assert float((points - noised).abs().max()) <= step / 2
-        # exact in float32 too, as it travels, unless the sum is thousands of times the noise
-        assert torch.equal(points.float().double(), points) or exact > 1000 * scale
+        assert torch.equal(points.float().double(), points)  # exact as it travels, too
+        assert float(points.mean()) == pytest.approx(exact, abs=4 * scale / 20_000**0.5)
+        assert float(points.std()) == pytest.approx(scale, rel=4 / 40_000**0.5)
 
 
 def test_neighbouring_sums_reach_the_same_grid_points() -> None:
     """What Mironov's attack reads: numbers that the noise reaches from one sum and not from its neighbour."""
-    scale, count = 1.0, 400_000
-    near = [on_grid(torch.from_numpy(secure_normal(count)) + exact, scale) for exact in (0.1, 0.1 + 1e-13)]
-    middle = [set(points[(points.abs() < 0.02)].tolist()) for points in near]
-    assert len(middle[0] ^ middle[1]) == 0
-    raw = [torch.from_numpy(secure_normal(1000)) + exact for exact in (0.1, 0.1 + 1e-13)]
+    count, sums = 400_000, (0.1, 0.1 + 1e-13)
+    near = [noised(torch.full((count,), exact, dtype=torch.float64), 1.0) for exact in sums]
+    middle = [set(points[points.abs() < 0.02].tolist()) for points in near]
+    assert middle[0] == middle[1]
+    raw = [torch.from_numpy(secure_normal(1000)) + exact for exact in sums]
     assert not set(raw[0].tolist()) & set(raw[1].tolist())
 
 
-def test_without_noise_there_is_no_grid() -> None:
+def test_without_noise_the_sum_stays_as_it_is() -> None:
     exact = torch.tensor([1 / 3], dtype=torch.float64)
-    assert torch.equal(on_grid(exact, 0.0), exact)
+    assert torch.equal(noised(exact, 0.0), exact)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 65_535, 65_537, 131_073])
+def test_any_number_of_draws_is_drawn(count: int) -> None:
+    assert len(secure_normal(count)) == len(secure_uniform(count)) == count
+    assert count < 2 or len(np.unique(secure_normal(count))) > 0.999 * count

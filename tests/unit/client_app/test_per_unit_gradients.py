@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opacus.grad_sample import GradSampleHooks
 from torch import Tensor, nn
 
-from client_app.layer_gradients import Grouping, Rows, _ghost_squares, recording, untrackable
+from client_app.layer_gradients import Grouping, Rows, TokenProducts, ghost_squares, recording, untrackable
 from client_app.per_unit_gradients import CLIPPINGS, Batch, clip_factors, loss, set_clipped_gradients
 from fedfm.config.study import Adapter
 from fedfm.errors import ModelError
@@ -102,7 +102,7 @@ def test_ghost_norms_equal_those_of_the_gradients(seed: int, notes: list[int]) -
     unit_of = unit_of[torch.randperm(len(unit_of), generator=generator)]
     inputs, gradients = (torch.randn(len(unit_of), tokens, size, generator=generator) for size in (size_in, size_out))
     rows = Rows(nn.Parameter(torch.zeros(size_out, size_in)), inputs, gradients)
-    found = _ghost_squares(rows, Grouping(unit_of, len(notes)))
+    found = ghost_squares(rows, Grouping(unit_of, len(notes)), TokenProducts())
     per_unit = Grouping(unit_of, len(notes)).merged(gradients.mT @ inputs)
     torch.testing.assert_close(found, per_unit.flatten(1).square().sum(1), rtol=1e-4, atol=1e-5)
 
@@ -114,7 +114,7 @@ def test_a_ghost_norm_never_hides_a_gradient_behind_its_rounding() -> None:
     gradients = torch.randn(50, 40, 384, generator=generator)
     gradients -= gradients.mean(1, keepdim=True)
     rows = Rows(nn.Parameter(torch.zeros(384, 384)), inputs, gradients)
-    squares = _ghost_squares(rows, Grouping(torch.arange(50), 50))
+    squares = ghost_squares(rows, Grouping(torch.arange(50), 50), TokenProducts())
     true = (gradients.double().mT @ inputs.double()).flatten(1).square().sum(1)
     assert (squares >= true * (1 - 1e-5)).all()
 

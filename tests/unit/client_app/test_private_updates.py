@@ -13,24 +13,23 @@ from tests.integration.conftest import request, write_hospital
 CHANGES = ("privacy.epsilon=1", "training.local_steps=1", "training.learning_rate=1", "training.momentum=0")
 
 
+POLICY = "max_epsilon: 100"  # for many runs on one ledger
+
+
 @pytest.fixture(scope="module")
 def site_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_hospital(tmp_path_factory.mktemp("hospital"))
+    return write_hospital(tmp_path_factory.mktemp("hospital"), policy=POLICY)
 
 
 def updates(site_file: Path, *, runs: int, name: str, overrides: tuple[str, ...] = ()) -> np.ndarray:
-    """Updates of the first round, each of a trainer with a fresh ledger, as rows."""
-    found = []
-    for run in range(runs):
-        site = load_site(site_file)
-        site.state = str(site_file.parent / f"{name}-{run}")
-        trainer = Trainer(site)
-        changes = (*CHANGES, *overrides)
-        trainer.describe(request(1, {}, *changes))
-        start: Arrays = trainer._warm[1].start  # type: ignore[index]
-        reply = trainer.train(request(1, start, *changes))
-        found.append(np.concatenate([array.ravel() for array in reply.update.values()]))
-    return np.array(found, dtype=np.float64)
+    """Updates of the first round of so many runs, as rows."""
+    site, changes = load_site(site_file), (*CHANGES, *overrides)
+    site.state = str(site_file.parent / name)
+    trainer = Trainer(site)
+    trainer.describe(request(1, {}, *changes))
+    start: Arrays = trainer._warm[1].start  # type: ignore[index]
+    replies = [trainer.train(request(1, start, *changes, run=f"run-{run}")) for run in range(runs)]
+    return np.array([np.concatenate([array.ravel() for array in reply.update.values()]) for reply in replies])
 
 
 def residuals(found: np.ndarray) -> np.ndarray:
@@ -48,7 +47,7 @@ def test_two_sites_alike_in_all_add_noise_of_their_own(site_file: Path) -> None:
 
 def test_subtracting_two_sites_updates_reveals_nothing_planted(site_file: Path, tmp_path: Path) -> None:
     """Had both sites the same noise, the difference of their updates would be the planted patient alone."""
-    planted_file = write_hospital(tmp_path / "planted", patients=81)  # one patient more
+    planted_file = write_hospital(tmp_path / "planted", patients=81, policy=POLICY)  # one patient more
     plain, planted = (updates(file, runs=5, name="plant") for file in (site_file, planted_file))
     differences = plain - planted
     own, longest = plain.std(axis=0, ddof=1).mean(), 1 / 60  # a patient's clipped gradient, as a step: rate / declared
