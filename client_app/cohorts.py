@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from client_app.data.catalog import load_splits
+from client_app.memory import micro_batch_of
+from client_app.model_problems import refuse_unfit
 from client_app.state_cache import cached_states
 from client_app.training import Cohort
 from fedfm.arrays import Arrays
@@ -33,6 +35,7 @@ class Prepared:
         audit: Audit units behind the frozen part; empty where the study does not ask for their loss.
         test: Test units behind the frozen part.
         start: The parameters that every site starts from; names and shapes.
+        micro_batch: Examples that go through the model at once.
     """
 
     model: Classifier
@@ -41,6 +44,7 @@ class Prepared:
     audit: Cohort
     test: Cohort
     start: Arrays
+    micro_batch: int
 
 
 def prepare(site: Site, study: Study) -> Prepared:
@@ -48,7 +52,7 @@ def prepare(site: Site, study: Study) -> Prepared:
 
     Raises:
         DataError: The data does not fit the site file or the study, or too few patients.
-        ModelError: The weights are absent or not the pinned ones.
+        ModelError: The weights are absent or not the pinned ones, or the model cannot be trained privately.
     """
     splits = load_splits(site, study.task)
     if study.privacy.unit == "patient":  # between records the cut would let one take another's place
@@ -63,14 +67,17 @@ def prepare(site: Site, study: Study) -> Prepared:
         weights=site.weights,
         standardize=study.standardize.method,
     )
+    refuse_unfit(model)
     model.to(device_of(site))
+    train = _cohort(site, study, model, splits.train)
     return Prepared(
         model=model,
         splits=splits,
-        train=_cohort(site, study, model, splits.train),
+        train=train,
         audit=_cohort(site, study, model, splits.audit if study.evaluation.audit_loss else ()),
         test=_cohort(site, study, model, splits.test),
         start=trainable(model),
+        micro_batch=micro_batch_of(model, train.states, wanted=site.micro_batch),
     )
 
 

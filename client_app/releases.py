@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from client_app import checks
 from client_app.data.groups import declared_groups
-from client_app.noise import noise
+from client_app.noise import noised_sums
 from client_app.rounds import Round, audit_documents, load_received
 from client_app.training import Cohort
 from fedfm.examples import Example
@@ -75,7 +75,7 @@ def _count(asked: Round) -> _Counts:
         asked.charge("test", "groups", by_groups)
     labels, classes = prepared.test.labels.numpy(), study.task.labels
     positive = classes.index(study.task.positive) if study.task.positive else len(classes) - 1
-    probabilities = _probabilities(_logits(prepared.model, prepared.test, asked.site.micro_batch, len(classes)))
+    probabilities = _probabilities(_logits(prepared.model, prepared.test, asked.prepared.micro_batch, len(classes)))
     units = _units(prepared.splits.test, by_record=study.privacy.unit == "record")
     width = columns(len(classes), bins=study.evaluation.bins, is_last=is_last)
     cells = patient_cells(probabilities, labels, units, bins=width, positive=positive)
@@ -86,8 +86,8 @@ def _count(asked: Round) -> _Counts:
         groups_sd = sd(by_groups) * math.sqrt(len(study.task.groups))
         for attribute, members in _members(asked).items():
             tables = group_tables(probabilities, labels, units, members=members, positive=positive)
-            groups |= {f"{attribute}={name}": t + noise(t.shape, groups_sd) for name, t in tables.items()}
-    return _Counts(cells + noise(cells.shape, cells_sd), cells_sd, groups, groups_sd)
+            groups |= {f"{attribute}={name}": noised_sums(t, groups_sd) for name, t in tables.items()}
+    return _Counts(noised_sums(cells, cells_sd), cells_sd, groups, groups_sd)
 
 
 def _sum_losses(asked: Round) -> tuple[dict[str, float], float]:
@@ -96,11 +96,11 @@ def _sum_losses(asked: Round) -> tuple[dict[str, float], float]:
     if release is None:
         return {}, 0.0
     asked.charge("audit", "loss", release)
-    logits = _logits(prepared.model, prepared.audit, asked.site.micro_batch, len(study.task.labels))
+    logits = _logits(prepared.model, prepared.audit, asked.prepared.micro_batch, len(study.task.labels))
     found = nn.functional.cross_entropy(logits, prepared.audit.labels, reduction="none").numpy()
     shares = clipped_loss(found, _units(prepared.splits.audit, by_record=study.privacy.unit == "record"))
     added = sd(release) * math.sqrt(2)  # a patient who comes or goes moves each of two sums by at most 1
-    noisy = np.array([shares.sum(), len(shares)]) + noise((2,), added)
+    noisy = noised_sums(np.array([shares.sum(), len(shares)], dtype=np.float64), added)
     return dict(zip(("loss", "patients"), noisy.tolist(), strict=True)), added
 
 
@@ -116,7 +116,7 @@ def _explain(asked: Round) -> tuple[dict[str, float], float]:
         sums = np.array([measured.comprehensiveness.sum(), measured.random_order.sum(), len(documents)])
     # a patient who comes or goes moves each of three sums by at most 1
     added = sd(release) * math.sqrt(3)
-    noisy = sums + noise(sums.shape, added)
+    noisy = noised_sums(sums, added)
     return dict(zip(("comprehensiveness", "random_order", "documents"), noisy.tolist(), strict=True)), added
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from client_app import checks
 from client_app.cohorts import Prepared, device_of
 from client_app.ledger import Charge, Ledger, Limits, Split
-from client_app.noise import noise, secure_uniform
+from client_app.noise import noised_sums, secure_uniform
 from client_app.private_step import Mechanism
 from client_app.reweighting import REWEIGHTINGS, group_label_table, groups_to_weigh, noisy_table_once, weights_of
 from client_app.sampling import Uniform
@@ -157,7 +157,7 @@ def _fine_tune(asked: Round) -> None:
     clip, coins = study.privacy.max_grad_norm, secure_uniform if asked.private else _public_coins(asked)
     if clip is None:  # only without a mechanism: fedfm.config checks it
         fine_tune_openly(
-            asked.prepared.model, cohort, training=study.training, micro_batch=site.micro_batch, uniform=coins
+            asked.prepared.model, cohort, training=study.training, micro_batch=asked.prepared.micro_batch, uniform=coins
         )
         return
     fine_tune_by_unit(
@@ -168,8 +168,9 @@ def _fine_tune(asked: Round) -> None:
             noise_multiplier=asked.plan.training.noise_multiplier,
             max_grad_norm=clip,
             expected_units=study.training.sample_rate * site.declared_patients,
+            clipping=study.privacy.clipping,
         ),
-        micro_batch=site.micro_batch,
+        micro_batch=asked.prepared.micro_batch,
         uniform=coins,
     )
 
@@ -191,7 +192,7 @@ def _release_table(asked: Round, groups: Sequence[str], release: Release) -> NDA
     attribute = str(asked.study.reweighting.params["attribute"])
     asked.charge("train", "reweighting", release)
     exact = group_label_table(asked.prepared.splits.train, attribute, groups, len(asked.study.task.labels))
-    return exact + noise(exact.shape, release.noise_multiplier)
+    return noised_sums(exact, release.noise_multiplier)
 
 
 def _check_reasons(asked: Round) -> None:

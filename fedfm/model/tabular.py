@@ -48,16 +48,18 @@ class TabularClassifier(Classifier):
         """Return float32[2F] for each example: F values in halves of the reference range, then F marks of missing."""
         return [self._scaled(example).T.flatten() for example in examples]
 
-    def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Return float32[B, C] logits from float32[2F] columns."""
-        if not states:
-            return self.head.weight.new_zeros((0, self.labels))
-        values, missing = self.unstandardized(states).chunk(2, dim=1)
-        return self._logits(self._standardized(values, missing), missing)
-
-    def unstandardized(self, states: Sequence[Tensor]) -> Tensor:
+    def gather(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return float32[B, 2F]: F values in units of half the reference range, then F marks of missing values."""
-        return torch.stack(list(states)).to(self.device)
+        return (torch.stack(list(states)).to(self.device),)
+
+    def features(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, 2F], what was gathered."""
+        return gathered[0]
+
+    def classify(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, C] logits from columns."""
+        values, missing = self.features(*gathered).chunk(2, dim=1)
+        return self._logits(self._standardized(values, missing), missing)
 
     def inputs(self, examples: Sequence[Example]) -> Inputs:
         """Return columns as units of two numbers; saying nothing is the middle of the range, or the mean."""
