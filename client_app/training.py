@@ -16,6 +16,10 @@ from fedfm.config.study import Training
 from fedfm.model.classifier import Classifier
 
 
+ENOUGH, STRETCH = 12, 1.2
+"""A micro-batch of so many examples takes no example that is so many times as long as its shortest unit."""
+
+
 @dataclass(frozen=True)
 class Cohort:
     """Examples behind the frozen part of the model, gathered by unit of privacy.
@@ -106,23 +110,27 @@ def fine_tune_by_unit(
     for _ in range(training.local_steps):
         optimizer.zero_grad()
         sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
-        batches = micro_batches(cohort, sample, micro_batch)
-        for number, batch in enumerate(batches, start=1):
-            set_clipped_gradients(
-                model,
-                _tensors(cohort, batch, training.precision),
-                max_grad_norm=mechanism.max_grad_norm,
-                clipping=mechanism.clipping,
-            )
-            if number < len(batches):
-                optimizer.signal_skip_step()
-                optimizer.step()
-                optimizer.zero_grad()
-        if not batches:
-            set_no_gradients(parameters)
+        batches = [
+            tensors_of(cohort, batch, training.precision) for batch in micro_batches(cohort, sample, micro_batch)
+        ]
+        gather_gradients(model, batches, mechanism=mechanism, optimizer=optimizer)
         optimizer.step()
         pull(parameters, start, training)
     forget_gradients(parameters)
+
+
+def gather_gradients(
+    model: Classifier, batches: Sequence[Batch], *, mechanism: Mechanism, optimizer: SecureDPOptimizer
+) -> None:
+    """Leave the clipped sums of one step's micro-batches with the optimiser, for its next ``step``."""
+    for number, batch in enumerate(batches, start=1):
+        set_clipped_gradients(model, batch, max_grad_norm=mechanism.max_grad_norm, clipping=mechanism.clipping)
+        if number < len(batches):
+            optimizer.signal_skip_step()
+            optimizer.step()
+            optimizer.zero_grad()
+    if not batches:
+        set_no_gradients(optimizer.params)
 
 
 def fine_tune_openly(
@@ -138,7 +146,7 @@ def fine_tune_openly(
         optimizer.zero_grad()
         sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
         for batch in micro_batches(cohort, sample, micro_batch):
-            torch.autograd.backward(loss(model, _tensors(cohort, batch, training.precision)) / len(sample))
+            torch.autograd.backward(loss(model, tensors_of(cohort, batch, training.precision)) / len(sample))
         if len(sample):
             optimizer.step()
             pull(parameters, start, training)
@@ -148,17 +156,19 @@ def fine_tune_openly(
 def micro_batches(cohort: Cohort, sample: NDArray[np.intp], size: int) -> list[MicroBatch]:
     """Divide the sampled units into micro-batches of about ``size`` examples, never dividing a unit.
 
-    Units are sorted by their longest example, so that little is padded. That is exact: a sum of
-    clipped gradients does not depend on how it is divided.
+    Units are sorted by their longest example, and a micro-batch of ``ENOUGH`` examples ends where notes become much
+    longer than its first, so that little is padded. That is exact: a sum of clipped gradients does not depend on how
+    it is divided.
     """
-    by_length = sorted(sample, key=lambda unit: max(cohort.states[i].shape[0] for i in cohort.units[unit]))
+    lengths = {unit: max(len(cohort.states[i]) for i in cohort.units[unit]) for unit in sample.tolist()}
     groups: list[list[NDArray[np.intp]]] = []
-    room = 0
-    for unit in by_length:
+    shortest = room = 0
+    for unit in sorted(lengths, key=lengths.__getitem__):
         members = cohort.units[unit]
-        if len(members) > room:
+        held = sum(map(len, groups[-1])) if groups else 0
+        if len(members) > room or (held >= ENOUGH and lengths[unit] > STRETCH * shortest):
             groups.append([])
-            room = max(size, len(members))
+            shortest, room = lengths[unit], max(size, len(members))
         groups[-1].append(members)
         room -= len(members)
     return [_micro_batch(group) for group in groups]
@@ -189,7 +199,7 @@ def _micro_batch(units: Sequence[NDArray[np.intp]]) -> MicroBatch:
     )
 
 
-def _tensors(cohort: Cohort, batch: MicroBatch, precision: str) -> Batch:
+def tensors_of(cohort: Cohort, batch: MicroBatch, precision: str) -> Batch:
     """Return the micro-batch with a loss that is the sum over units of the mean loss of a unit's examples."""
     return Batch(
         states=[cohort.states[i] for i in batch.examples],

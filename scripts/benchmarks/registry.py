@@ -6,6 +6,8 @@ from scripts.benchmarks import (
     heart_disease,
     icu_notes,
     icu_tables,
+    local_epoch,
+    private_step,
     private_utility,
     private_utility_public,
     round_overhead,
@@ -16,6 +18,8 @@ from scripts.benchmarks.result import Benchmark, Result
 BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
     each.BENCHMARK.name: (each.BENCHMARK, each.measure)
     for each in (
+        private_step,
+        local_epoch,
         round_overhead,
         simulation,
         private_utility,

@@ -63,8 +63,8 @@ def patients_not_merged(patch: pytest.MonkeyPatch) -> None:
         alone = layer_gradients.Grouping(torch.arange(len(batch.examples)), len(batch.examples))
         return Batch(found.states, found.labels, found.factors, alone, precision)
 
-    tensors = training._tensors
-    patch.setattr(training, "_tensors", by_note)
+    tensors = training.tensors_of
+    patch.setattr(training, "tensors_of", by_note)
 
 
 MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., None]]] = {
