@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from client_app import checks
 from client_app.cohorts import Prepared, device_of
+from client_app.data.split import division
 from client_app.ledger import Charge, Ledger, Limits, Split
 from client_app.noise import noised_sums, secure_uniform
 from client_app.private_step import Mechanism
@@ -69,7 +70,16 @@ class Round:
         of_run = {"train": wanted.epsilon, "test": wanted.evaluation_epsilon, "audit": wanted.audit_epsilon}[split]
         unprotected = release.noise_multiplier == 0  # only where the policy allows it: client_app.site.accept
         limits = Limits(*(float("inf"),) * 2 if unprotected else (of_run, total), delta=self.plan.delta)
-        charge = Charge(self.request.run, self.study.name, self.request.round, split, purpose, release)
+        charge = Charge(
+            run=self.request.run,
+            study=self.study.name,
+            round=self.request.round,
+            split=split,
+            purpose=purpose,
+            release=release,
+            unit=wanted.unit,
+            division=division(self.site.data.split),
+        )
         self.ledger.charge(charge, limits)
 
     def spent(self) -> PrivacySpent:
