@@ -6,6 +6,7 @@ from scripts.benchmarks import (
     heart_disease,
     icu_notes,
     icu_tables,
+    ledger,
     local_epoch,
     private_step,
     private_utility,
@@ -20,6 +21,7 @@ BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
     for each in (
         private_step,
         local_epoch,
+        ledger,
         round_overhead,
         simulation,
         private_utility,

@@ -99,7 +99,7 @@ def page(folder: Path) -> str:
 
 def _section(found: Mapping[str, Any]) -> str:
     rows = [_row(name, figure, found["targets"].get(name)) for name, figure in found["figures"].items()]
-    seeds = ", ".join(map(str, found["seeds"]))
+    seeds = ", ".join(map(str, found["seeds"])) or "none"
     return "\n".join(
         [
             f"## {found['benchmark']}\n\n{found['what']}\n",

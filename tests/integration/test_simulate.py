@@ -1,11 +1,13 @@
 """``fedfm-study simulate``: the ServerApp and the ClientApps of a real federation, unmodified, in one process."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from client_app.trainer import connect
 from fedfm.arrays import from_bytes
 from server_app.cli import app
 from server_app.report import events
@@ -136,3 +138,25 @@ def test_help_teaches() -> None:
         shown = CliRunner().invoke(app, [command, "--help"])
         assert shown.exit_code == 0
         assert len(shown.output) > 200
+
+
+def test_a_hospital_with_an_older_ledger_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
+    sites, results = federation(tmp_path, policy="max_epsilon: 50"), tmp_path / "results"
+    study = ["model=tiny", "adapter=head", "rounds=1", "explainability=none"]
+    state = sites / "hospital-b" / "state"
+    assert simulated(sites, results, *study)[0] == 0
+    shutil.copytree(state, tmp_path / "backup")
+    assert simulated(sites, results, *study)[0] == 0
+    shutil.rmtree(state)
+    shutil.copytree(tmp_path / "backup", state)  # all in it is true and whole; only the second run is missing
+    before = {path.name: path.read_bytes() for path in state.glob("ledger-*")}
+    connect._in_process.cache_clear()  # the trainers are started again; one that runs on would notice by itself
+    code, output = simulated(sites, results, *study)
+    assert code == 0, output
+    (left,) = [event for event in happened(results) if isinstance(event, events.SiteLeftOut)]
+    assert (left.site, left.code) == ("hospital-b", "SITE-E116")
+    assert {path.name: path.read_bytes() for path in state.glob("ledger-*")} == before
+    shutil.rmtree(state)  # a ledger that is lost is no empty one
+    connect._in_process.cache_clear()
+    assert simulated(sites, results, *study)[0] == 0
+    assert [event.code for event in happened(results) if isinstance(event, events.SiteLeftOut)] == ["SITE-E116"]
