@@ -15,7 +15,7 @@ from rich.text import Text
 from fedfm.config.compose import compose_study
 from fedfm.config.study import Study
 from server_app.planning import COHORTS, Federation, Outlook, noises, some_of, trained_parameters
-from server_app.planning_band import STUDIES, expected
+from server_app.planning_band import MEASURED, expected
 from server_app.planning_feasible import Caps, Obstacle, obstacles
 
 _ROWS, _BAR = 12, 24
@@ -245,6 +245,6 @@ def _complaint(cohort: Cohort, obstacle: Obstacle) -> Text:
 
 _CAVEAT = (
     "Noise to signal: how long the noise in the update of the whole study is, over the longest update that the "
-    f"patients could make together. What is kept of the gain is an expectation from {STUDIES} measured studies, not "
-    "a promise."
+    "patients could make together. What is kept of the gain is an expectation from "
+    f"{len(MEASURED)} measured studies, not a promise."
 )
