@@ -3,9 +3,10 @@
 Hyper-parameters were chosen by 3-fold cross-validation, by patient, inside the 70 % of patients whose ``split`` is
 train, by pooled AUROC. Without privacy: steps a round {4, 10, 40, 100}, rounds {2, 3, 5, 8, 10, 20}, step length
 {0.05, 0.2, 0.5, 1, 2, 3, 4}, clipping {none, 0.5}. At epsilon = 3: rounds x steps {5x1, 10x1, 5x4, 8x4, 10x4, 20x4,
-10x2, 10x8}, clipping {0.1, 0.5, 1, 2}, step length {0.2, 1, 2, 4, 5, 8, 15}, without statistics; with pooled statistics
-anew, by 5-fold cross-validation: {5x2, 5x4, 5x8, 5x10, 8x2, 8x4, 8x8, 10x1, 12x4, 20x4}, step length {1, 2, 4, 8}, clipping
-{0.1, 0.25, 0.5, 1, 2}, share {0.1 ... 0.4}, radius {1.5, 2, 3}. These are the defaults of ``conf/experiment/icu_notes.yaml``. Cut of the notes {128, 256} tokens. Baselines: penalty C {0.003 ... 10} on frozen
+10x2, 10x8}, clipping {0.1, 0.5, 1, 2}, step length {0.2, 1, 2, 4, 5, 8, 15}, without statistics; with pooled
+statistics anew, by 5-fold cross-validation: {5x2, 5x4, 5x8, 5x10, 8x2, 8x4, 8x8, 10x1, 12x4, 20x4}, step length {1,
+2, 4, 8}, clipping {0.1, 0.25, 0.5, 1, 2}, share {0.1 ... 0.4}, radius {1.5, 2, 3}. These are the defaults of
+``conf/experiment/icu_notes.yaml``. Cut of the notes {128, 256} tokens. Baselines: penalty C {0.003 ... 10} on frozen
 states, {1, 3, 10, 30} on TF-IDF, one word or pairs too. Those patients are also in the folds, for all models alike.
 """
 
