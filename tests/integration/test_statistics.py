@@ -185,7 +185,7 @@ def test_a_sites_own_statistics_are_charged_once_and_stay(tmp_path: Path) -> Non
     reply = trainer.train(request(1, start, *own))
     trainer.train(request(2, start, *own))
     trainer.evaluate(request(2, start, *own))
-    assert [charge[1] for charge in charges(trainer)] == ["statistics", "training", "training", "evaluation"]
+    assert [charge[1] for charge in charges(trainer)] == ["statistics", "training", "training", "evaluation", "loss"]
     assert reply.privacy.planned <= 3.0
     assert set(reply.update) == set(start)
     (kept,) = (tmp_path / "a" / "state").glob("statistics-*.json")

@@ -85,8 +85,9 @@ def test_every_figure_of_a_fold_reaches_the_result() -> None:
     names = ["federated", "epsilon3", "federated east", "federated west"]
     names += [f"{name} {kind}" for name in ("pooled", "east", "west") for kind in ("tfidf", "frozen")]
     fold = dict(zip(names, [0.8, 0.75, 0.7, 0.6, 0.81, 0.79, 0.55, 0.65, 0.5, 0.72], strict=True))
+    fold |= {"epsilon1": 0.6, "epsilon8": 0.78}
     figures = icu_notes._result([fold] * FOLDS, ["east", "west"]).figures
-    assert figures["epsilon3_loss_points"] == pytest.approx(5)
+    assert [figures[f"epsilon{e}_loss_points"] for e in (1, 3, 8)] == pytest.approx([20, 5, 2])
     assert figures["local_best_auroc"] == pytest.approx(0.72)
     assert figures["points_above_local_best"] == pytest.approx(8)
     assert figures["regions_better_than_alone"] == 1  # east, not west
@@ -94,5 +95,5 @@ def test_every_figure_of_a_fold_reaches_the_result() -> None:
 
 
 def test_the_public_benchmarks_are_registered() -> None:
-    for module in (heart_disease, icu_notes):
+    for module in (heart_disease, icu_notes, icu_tables):
         assert BENCHMARKS[module.BENCHMARK.name] == (module.BENCHMARK, module.measure)
