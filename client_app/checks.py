@@ -20,15 +20,18 @@ from fedfm.model.classifier import Classifier
 logger = logging.getLogger(__name__)
 
 
-def one_per_patient(examples: Sequence[Example], share: float, salt: str) -> list[Example]:
+def chosen_documents(examples: Sequence[Example], share: float, salt: str, *, by_record: bool) -> list[Example]:
     """Return one example of each patient that a public coin chooses, of chance ``share``.
 
     Each patient's coin is a hash of its own, so that a patient who comes or goes displaces nobody.
+    Where the record is the unit, all examples of such a patient: a record that goes must not make room for another.
     """
+    chosen = [example for example in examples if _coin(example.patient, salt) < share]
+    if by_record:
+        return chosen
     first: dict[str, Example] = {}
-    for example in examples:
-        if _coin(example.patient, salt) < share:
-            first.setdefault(example.patient, example)
+    for example in chosen:
+        first.setdefault(example.patient, example)
     return list(first.values())
 
 

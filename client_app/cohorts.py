@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from client_app.data.catalog import load_splits
+from client_app.memory import micro_batch_of
+from client_app.model_problems import refuse_unfit
 from client_app.state_cache import cached_states
 from client_app.training import Cohort
 from fedfm.arrays import Arrays
@@ -27,29 +29,35 @@ class Prepared:
 
     Attributes:
         model: On the site's device; its trainable parameters are overwritten in each round.
-        splits: Examples, disjoint by patient, cut to the study's most examples of a patient.
+        splits: Examples, disjoint by patient; cut to the study's most examples of a patient where the patient is
+            the unit.
         train: Training units behind the frozen part.
+        audit: Audit units behind the frozen part; empty where the study does not ask for their loss.
         test: Test units behind the frozen part.
         start: The parameters that every site starts from; names and shapes.
+        micro_batch: Examples that go through the model at once.
     """
 
     model: Classifier
     splits: Splits
     train: Cohort
+    audit: Cohort
     test: Cohort
     start: Arrays
+    micro_batch: int
 
 
 def prepare(site: Site, study: Study) -> Prepared:
-    """Load data and model, and run the frozen part once over every training and test example.
+    """Load data and model, and run the frozen part once over every example that is trained on or counted.
 
     Raises:
         DataError: The data does not fit the site file or the study, or too few patients.
-        ModelError: The weights are absent or not the pinned ones.
+        ModelError: The weights are absent or not the pinned ones, or the model cannot be trained privately.
     """
-    most = study.privacy.max_examples_per_patient
-    found = load_splits(site, study.task)
-    splits = Splits(*(_at_most(part, most) for part in (found.train, found.audit, found.test)))
+    splits = load_splits(site, study.task)
+    if study.privacy.unit == "patient":  # between records the cut would let one take another's place
+        most = study.privacy.max_examples_per_patient
+        splits = Splits(*(_at_most(part, most) for part in (splits.train, splits.audit, splits.test)))
     _enough_patients(site, splits.train)
     model = build_model(
         study.model,
@@ -59,13 +67,17 @@ def prepare(site: Site, study: Study) -> Prepared:
         weights=site.weights,
         standardize=study.standardize.method,
     )
+    refuse_unfit(model)
     model.to(device_of(site))
+    train = _cohort(site, study, model, splits.train)
     return Prepared(
         model=model,
         splits=splits,
-        train=_cohort(site, study, model, splits.train),
+        train=train,
+        audit=_cohort(site, study, model, splits.audit if study.evaluation.audit_loss else ()),
         test=_cohort(site, study, model, splits.test),
         start=trainable(model),
+        micro_batch=micro_batch_of(model, train.states, wanted=site.micro_batch),
     )
 
 

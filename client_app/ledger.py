@@ -34,6 +34,8 @@ class Charge:
         split: Whose patients.
         purpose: For example ``"training"``.
         release: The mechanism; ``noise_multiplier`` 0 stands for a release without protection.
+        unit: Whose presence the release hides, ``"patient"`` or ``"record"``.
+        division: Fingerprint of how patients are divided into splits; empty where it is not known.
     """
 
     run: str
@@ -42,6 +44,8 @@ class Charge:
     split: Split
     purpose: str
     release: Release
+    unit: str = "patient"
+    division: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,13 @@ class Ledger:
 
         Raises:
             PrivacyBudgetExceeded: The run or the total would pass its limit.
+            PolicyError: The ledger counts for another unit, or for patients that were divided otherwise.
             DataError: The file is damaged or cannot be written.
         """
 
         def within_limits(entries: list[Entry]) -> None:
             self._take(entries)
+            self._refuse_another_kind(charge)
             for name, run, limit in (("run", charge.run, limits.run), ("total", None, limits.total)):
                 after = [*self._history(charge.split, run), charge.release]
                 if not privacy.is_within(after, limit, limits.delta):
@@ -135,9 +141,27 @@ class Ledger:
                 "noise_multiplier": release.noise_multiplier,
                 "sample_rate": release.sample_rate,
                 "steps": release.steps,
+                "unit": charge.unit,
+                "division": charge.division,
             },
             check=within_limits,
         )
+
+    def _refuse_another_kind(self, charge: Charge) -> None:
+        """One sum is right for one unit and one division: who moves from one split to another spends in both."""
+        units = {past.unit for past in self._charges} | {charge.unit}
+        divisions = {past.division for past in [*self._charges, charge] if past.division}
+        if len(units) > 1 or len(divisions) > 1:
+            raise PolicyError(
+                "SITE-E117",
+                "the ledger counts for another unit of privacy"
+                if len(units) > 1
+                else "the ledger counts for patients that were divided into train, audit and test otherwise",
+                where="privacy.unit of the study" if len(units) > 1 else "data.split of site.yaml",
+                fix="ask for the unit that this cohort began with"
+                if len(units) > 1
+                else "put data.split back as it was when this cohort was first used",
+            )
 
     def _take(self, entries: list[Entry]) -> None:
         """Add up what is new."""
@@ -177,4 +201,6 @@ def _charge(entry: Entry) -> Charge:
         split=entry["split"],
         purpose=entry["purpose"],
         release=Release(entry["noise_multiplier"], entry["sample_rate"], entry["steps"]),
+        unit=entry.get("unit", "patient"),  # entries of a release that did not note it
+        division=entry.get("division", ""),
     )

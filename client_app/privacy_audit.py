@@ -110,7 +110,7 @@ def audit_privacy(site: Site, study: Study, *, canaries: int, models: int, tell:
             study,
             planned,
             canaries=canaries,
-            micro_batch=site.micro_batch,
+            micro_batch=site.micro_batch or 1024,  # canaries are small
             tell=lambda done: tell("canaries", done, study.rounds),
         )
     return Audit(claim, found, _membership(site, study, planned, models=models, tell=tell) if models else None)
@@ -147,7 +147,7 @@ def _membership(site: Site, study: Study, planned: Plan, *, models: int, tell: T
         train_all_rounds(site, study, planned, prepared, cohort)
         done += 1
         tell("models of patients", done, models)
-        return unit_confidences(prepared.model, prepared.train, micro_batch=site.micro_batch)
+        return unit_confidences(prepared.model, prepared.train, micro_batch=prepared.micro_batch)
 
     scores, members = attack(confidences, patients=len(prepared.train.units), models=models, coins=secure_uniform)
     rng = np.random.default_rng(secrets.randbits(128))
@@ -161,7 +161,11 @@ def train_all_rounds(site: Site, study: Study, planned: Plan, prepared: Prepared
     for _ in range(study.rounds):
         if clip is None:
             fine_tune_openly(
-                prepared.model, cohort, training=study.training, micro_batch=site.micro_batch, uniform=secure_uniform
+                prepared.model,
+                cohort,
+                training=study.training,
+                micro_batch=prepared.micro_batch,
+                uniform=secure_uniform,
             )
             continue
         units = study.training.sample_rate * site.declared_patients / 2  # half of the patients are in
@@ -170,7 +174,7 @@ def train_all_rounds(site: Site, study: Study, planned: Plan, prepared: Prepared
             cohort,
             training=study.training,
             mechanism=Mechanism(planned.training.noise_multiplier, clip, units),
-            micro_batch=site.micro_batch,
+            micro_batch=prepared.micro_batch,
             uniform=secure_uniform,
         )
 

@@ -52,7 +52,7 @@ def site_figures(site: Site) -> dict[str, Any]:
     return {
         "site": site.id,
         "cohort": site.cohort or site.id,
-        "units": list(site.policy.units),
+        "units": sorted({charge.unit for charge in charges}) or list(site.policy.units),
         "delta": stated,
         "max_epsilon": site.policy.max_epsilon,
         "charges": len(charges),
@@ -105,7 +105,7 @@ def _facts(site: Site, charges: list[Charge]) -> Facts:
         title=f"Privacy statement of {site.id}",
         source=f"Every figure is computed from this hospital's own ledger of {len(charges)} charges, which is written "
         "before anything is computed: a crash can only count too much.",
-        units=tuple(policy.units),
+        units=tuple(sorted({charge.unit for charge in charges})) or tuple(policy.units),
         bounds=bounds,
         planned=(),
         mechanisms=tuple(_mechanisms(charges)),
@@ -115,8 +115,8 @@ def _facts(site: Site, charges: list[Charge]) -> Facts:
             One ledger for the cohort {site.cohort or site.id}: every round, repeated request, restart, run and study
             adds up. Whatever a run does not finish stays charged.
 
-            The policy caps the sum of all runs at epsilon {policy.max_epsilon:g} for each set of patients. The ledger
-            does not note the unit of a charge; the policy accepts {" and ".join(policy.units)} now.
+            The policy caps the sum of all runs at epsilon {policy.max_epsilon:g} for each set of patients. One ledger
+            counts for one unit and one division of the patients; a study with another is refused.
             """
         ),
         history=(_left(bounds, policy.max_epsilon), _runs(charges, stated)),

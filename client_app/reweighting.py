@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client_app.data.groups import band_of
+from client_app.data.groups import declared_groups
 from fedfm.config.site import Group
 from fedfm.errors import ConfigError
 from fedfm.examples import Example
@@ -19,15 +19,13 @@ Table = NDArray[np.float64]
 """float64[G, C]: patients by group and label; may be noisy."""
 
 
-def declared_groups(group: Group) -> list[str]:
-    """Return the groups that the site file lists, sorted; never looks at the data.
+def groups_to_weigh(group: Group) -> list[str]:
+    """Return the groups that the site file lists.
 
     Raises:
         ConfigError: The site file lists none, so that the list itself would tell of patients.
     """
-    bands = [band_of(border, group.bands) for border in group.bands]
-    below = [band_of(min(group.bands) - 1, group.bands)] if group.bands else []
-    listed = sorted({*group.values.values(), *below, *bands})
+    listed = declared_groups(group)
     if not listed:
         raise ConfigError(
             "SITE-E026",

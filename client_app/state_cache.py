@@ -23,7 +23,7 @@ from fedfm.examples import Example
 
 logger = logging.getLogger(__name__)
 
-_KEPT = 4  # train and test of two studies
+_KEPT = 6  # train, audit and test of two studies
 
 
 def cached_states(

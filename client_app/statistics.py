@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from client_app.cohorts import Prepared
-from client_app.noise import secure_normal
+from client_app.noise import noised_sums
 from client_app.reweighting import noisy_table_once
 from client_app.rounds import Round
 from fedfm import statistics
@@ -119,9 +119,8 @@ def _noised_once(asked: Round, release: Release) -> Floats:
 
 def _release(asked: Round, release: Release) -> Floats:
     asked.charge("train", "statistics", release)
-    exact = exact_sums(asked.study, asked.prepared, micro_batch=asked.site.micro_batch)
-    noise = _noise_of(asked.study, release)
-    return exact + noise * secure_normal(exact.size) if noise else exact
+    exact = exact_sums(asked.study, asked.prepared, micro_batch=asked.prepared.micro_batch)
+    return noised_sums(exact, _noise_of(asked.study, release))
 
 
 def _noise_of(study: Study, release: Release) -> float:

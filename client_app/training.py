@@ -1,6 +1,6 @@
 """Local fine-tuning from cached states: what one round of Algorithm 1, line 8, does at a site."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app.private_step import (
-    Mechanism,
-    SecureDPOptimizer,
-    forget_gradients,
-    merge_units,
-    no_units,
-    per_example_gradients,
-)
+from client_app.layer_gradients import Grouping
+from client_app.per_unit_gradients import Batch, loss, set_clipped_gradients, set_no_gradients
+from client_app.private_step import Mechanism, SecureDPOptimizer, forget_gradients
 from client_app.sampling import Uniform, poisson_sample
 from fedfm.config.study import Training
 from fedfm.model.classifier import Classifier
+
+ENOUGH, STRETCH = 12, 1.2
+"""A micro-batch of so many examples takes no example that is so many times as long as its shortest unit."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,23 @@ class MicroBatch:
     shares: Tensor
 
 
+def sgd(parameters: Sequence[nn.Parameter], training: Training, size: float) -> torch.optim.Optimizer:
+    """Return SGD with momentum on gradients divided by ``size``."""
+    return torch.optim.SGD(parameters, lr=training.learning_rate / size, momentum=training.momentum)
+
+
+def adam(parameters: Sequence[nn.Parameter], training: Training, size: float) -> torch.optim.Optimizer:
+    """Return Adam, the same for gradients of any ``size`` (Kingma and Ba 2015, arXiv:1412.6980)."""
+    betas = (training.momentum, 0.999)
+    return torch.optim.Adam(parameters, lr=training.learning_rate, betas=betas, eps=1e-8 * size)
+
+
+OPTIMIZERS: dict[str, Callable[[Sequence[nn.Parameter], Training, float], torch.optim.Optimizer]] = {
+    "sgd": sgd,
+    "adam": adam,
+}
+
+
 def fine_tune_by_unit(
     model: Classifier,
     cohort: Cohort,
@@ -64,10 +79,10 @@ def fine_tune_by_unit(
     micro_batch: int,
     uniform: Uniform,
 ) -> None:
-    """Take ``training.local_steps`` steps of SGD with momentum, clipped by unit and noised, in place.
+    """Take ``training.local_steps`` steps on gradients clipped by unit and noised, in place.
 
-    The step is ``learning_rate / (C * mechanism.expected_units)`` times the noised sum, so that the step
-    length does not depend on the clipping norm C (Bu et al. 2023, arXiv:2206.07136).
+    A step of SGD is ``learning_rate / (C * mechanism.expected_units)`` times the noised sum, so that the step
+    length does not depend on the clipping norm C (Bu et al. 2023, arXiv:2206.07136); Adam's does not anyway.
 
     Args:
         model: Its trainable parameters change.
@@ -84,47 +99,53 @@ def fine_tune_by_unit(
         and the proximal pull use no data and come after the noise.
     """
     parameters, start = _trainable(model)
-    step_length = training.learning_rate / (mechanism.max_grad_norm * mechanism.expected_units)
     optimizer = SecureDPOptimizer(
-        torch.optim.SGD(parameters, lr=step_length, momentum=training.momentum),
+        OPTIMIZERS[training.optimizer](parameters, training, mechanism.max_grad_norm * mechanism.expected_units),
         noise_multiplier=mechanism.noise_multiplier,
         max_grad_norm=mechanism.max_grad_norm,
         expected_batch_size=None,
         loss_reduction="sum",
     )
-    with per_example_gradients(model):
-        for _ in range(training.local_steps):
-            optimizer.zero_grad()
-            sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
-            batches = micro_batches(cohort, sample, micro_batch)
-            for number, batch in enumerate(batches, start=1):
-                torch.autograd.backward(_loss(model, cohort, batch))
-                merge_units(parameters, batch.unit_of, batch.units)
-                if number < len(batches):
-                    optimizer.signal_skip_step()
-                    optimizer.step()
-                    optimizer.zero_grad()
-            if not batches:
-                no_units(parameters)
-            optimizer.step()
-            pull(parameters, start, training)
+    for _ in range(training.local_steps):
+        optimizer.zero_grad()
+        sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
+        batches = [
+            tensors_of(cohort, batch, training.precision) for batch in micro_batches(cohort, sample, micro_batch)
+        ]
+        gather_gradients(model, batches, mechanism=mechanism, optimizer=optimizer)
+        optimizer.step()
+        pull(parameters, start, training)
     forget_gradients(parameters)
+
+
+def gather_gradients(
+    model: Classifier, batches: Sequence[Batch], *, mechanism: Mechanism, optimizer: SecureDPOptimizer
+) -> None:
+    """Leave the clipped sums of one step's micro-batches with the optimiser, for its next ``step``."""
+    for number, batch in enumerate(batches, start=1):
+        set_clipped_gradients(model, batch, max_grad_norm=mechanism.max_grad_norm, clipping=mechanism.clipping)
+        if number < len(batches):
+            optimizer.signal_skip_step()
+            optimizer.step()
+            optimizer.zero_grad()
+    if not batches:
+        set_no_gradients(optimizer.params)
 
 
 def fine_tune_openly(
     model: Classifier, cohort: Cohort, *, training: Training, micro_batch: int, uniform: Uniform
 ) -> None:
-    """Take ``training.local_steps`` plain steps of SGD with momentum on the mean loss of the sampled units.
+    """Take ``training.local_steps`` plain steps on the mean loss of the sampled units.
 
     No privacy whatsoever. An empty sample takes no step.
     """
     parameters, start = _trainable(model)
-    optimizer = torch.optim.SGD(parameters, lr=training.learning_rate, momentum=training.momentum)
+    optimizer = OPTIMIZERS[training.optimizer](parameters, training, 1.0)
     for _ in range(training.local_steps):
         optimizer.zero_grad()
         sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
         for batch in micro_batches(cohort, sample, micro_batch):
-            torch.autograd.backward(_loss(model, cohort, batch) / len(sample))
+            torch.autograd.backward(loss(model, tensors_of(cohort, batch, training.precision)) / len(sample))
         if len(sample):
             optimizer.step()
             pull(parameters, start, training)
@@ -134,17 +155,19 @@ def fine_tune_openly(
 def micro_batches(cohort: Cohort, sample: NDArray[np.intp], size: int) -> list[MicroBatch]:
     """Divide the sampled units into micro-batches of about ``size`` examples, never dividing a unit.
 
-    Units are sorted by their longest example, so that little is padded. That is exact: a sum of
-    clipped gradients does not depend on how it is divided.
+    Units are sorted by their longest example, and a micro-batch of ``ENOUGH`` examples ends where notes become much
+    longer than its first, so that little is padded. That is exact: a sum of clipped gradients does not depend on how
+    it is divided.
     """
-    by_length = sorted(sample, key=lambda unit: max(cohort.states[i].shape[0] for i in cohort.units[unit]))
+    lengths = {unit: max(len(cohort.states[i]) for i in cohort.units[unit]) for unit in sample.tolist()}
     groups: list[list[NDArray[np.intp]]] = []
-    room = 0
-    for unit in by_length:
+    shortest = room = 0
+    for unit in sorted(lengths, key=lengths.__getitem__):
         members = cohort.units[unit]
-        if len(members) > room:
+        held = sum(map(len, groups[-1])) if groups else 0
+        if len(members) > room or (held >= ENOUGH and lengths[unit] > STRETCH * shortest):
             groups.append([])
-            room = max(size, len(members))
+            shortest, room = lengths[unit], max(size, len(members))
         groups[-1].append(members)
         room -= len(members)
     return [_micro_batch(group) for group in groups]
@@ -175,9 +198,12 @@ def _micro_batch(units: Sequence[NDArray[np.intp]]) -> MicroBatch:
     )
 
 
-def _loss(model: Classifier, cohort: Cohort, batch: MicroBatch) -> Tensor:
-    """Sum over units of the mean loss of a unit's examples; no statistic of the batch enters an example's loss."""
-    logits = model([cohort.states[i] for i in batch.examples])
-    losses = nn.functional.cross_entropy(logits, cohort.labels[batch.examples].to(logits.device), reduction="none")
-    factors = (batch.shares * cohort.weights[batch.examples]).to(logits.device)
-    return (losses * factors).sum()
+def tensors_of(cohort: Cohort, batch: MicroBatch, precision: str) -> Batch:
+    """Return the micro-batch with a loss that is the sum over units of the mean loss of a unit's examples."""
+    return Batch(
+        states=[cohort.states[i] for i in batch.examples],
+        labels=cohort.labels[batch.examples],
+        factors=batch.shares * cohort.weights[batch.examples],
+        grouping=Grouping(batch.unit_of, batch.units),
+        precision=precision,
+    )

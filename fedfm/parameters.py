@@ -11,7 +11,7 @@ def trainable(model: nn.Module) -> Arrays:
     """Return float32 copies of the trainable parameters by public name.
 
     The public name is the parameter's, without the adapter name that PEFT puts into it
-    (``...lora_B.default.weight`` is ``...lora_B.weight``).
+    (``...lora_B.default.weight`` is ``...lora_B.weight``, ``...ia3_l.default`` is ``...ia3_l``).
     """
     return {name: _array(parameter) for name, parameter in _by_public_name(model).items()}
 
@@ -31,7 +31,7 @@ def load_trainable(model: nn.Module, arrays: Arrays) -> None:
 
 def public_name(name: str) -> str:
     """Return a parameter's name without PEFT's adapter name."""
-    return name.replace(".default.", ".")
+    return name.replace(".default.", ".").removesuffix(".default")
 
 
 def _by_public_name(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -73,7 +73,7 @@ def plan(study: Study, *, delta: float) -> Plan:
     if study.privacy.mechanism == "none":
         return _open_plan(study, delta)
     statistics = _statistics(study, delta)
-    counts = _reweighting(study)
+    counts = reweighting(study)
     before = [release for release in (statistics, counts) if release]
     steps, rate = study.training.local_steps, study.training.sample_rate
     noise = plan_noise(study.privacy.epsilon, delta, sample_rate=rate, steps=study.rounds * steps, before=before)
@@ -103,7 +103,7 @@ def _open_plan(study: Study, delta: float) -> Plan:
         delta=delta,
         training=Release(0.0, study.training.sample_rate, study.training.local_steps),
         statistics=unprotected if pools_statistics(study) else None,
-        reweighting=unprotected if _reweighting(study) else None,
+        reweighting=unprotected if reweighting(study) else None,
         evaluation=unprotected,
         last_evaluation=unprotected,
         groups=unprotected if counts_groups(study) else None,
@@ -129,7 +129,8 @@ def _statistics(study: Study, delta: float) -> Release | None:
     return Release(plan_noise(target, delta, sample_rate=1.0, steps=1), 1.0, 1)
 
 
-def _reweighting(study: Study) -> Release | None:
+def reweighting(study: Study) -> Release | None:
+    """Return the count of groups and labels before round 1, whose noise the study names; None where there is none."""
     noise = study.reweighting.params.get("noise_multiplier") if study.reweighting.rule != "none" else None
     return None if noise is None else Release(float(noise), 1.0, 1)
 

@@ -43,6 +43,37 @@ def config(
 
 
 @app.command()
+def plan(  # noqa: PLR0913 - one parameter for each option of the command line
+    overrides: Overrides = None,
+    *,
+    patients: Annotated[
+        str, typer.Option(help="Declared training patients of a site, with commas between several sizes.")
+    ] = "",
+    sites: Annotated[int, typer.Option(min=0, help="Sites that are averaged; 0: as the study says.")] = 0,
+    parameters: Annotated[int, typer.Option(min=0, help="Trained parameters; 0: load the model and count them.")] = 0,
+    max_epsilon: Annotated[float, typer.Option(min=0.01, help="Most that a hospital's policy allows in all.")] = 3.0,
+    least_noise: Annotated[float, typer.Option(min=0, help="Least noise multiplier that a policy allows.")] = 0.3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
+) -> None:
+    """Say what a study would spend, how loud its noise would be and what is left to learn; nothing is trained.
+
+    The exit code is 1 where a hospital of a named size would refuse or the noise would drown what it can say; the
+    plan says then what would be feasible.
+
+    Example: fedfm-study plan adapter=head privacy.epsilon=1 --patients 200,400,1000 --sites 4
+    """
+    from server_app import planning_command  # noqa: PLC0415 - the accountant imports torch; other commands need not
+    from server_app.planning_feasible import Caps  # noqa: PLC0415
+
+    with _friendly():
+        caps = Caps(max_epsilon=max_epsilon, least_noise=least_noise)
+        wishes = planning_command.Wishes(_sizes(patients), sites, parameters, caps, as_json)
+        feasible = planning_command.show(overrides or [], wishes)
+    if not feasible:
+        raise typer.Exit(1)
+
+
+@app.command()
 def settings(
     name: Annotated[str, typer.Argument(help="One setting, for example privacy.epsilon; all where left out.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="The page of docs/settings.md, as it is.")] = False,
@@ -107,6 +138,16 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run, for exampl
         console.print(f"Report: {(run / 'report.html').resolve()}")
     if judged.status != "completed":
         raise typer.Exit(1)
+
+
+def _sizes(text: str) -> list[int]:
+    words = [word for word in text.replace(",", " ").split() if word]
+    wrong = [word for word in words if not (word.isascii() and word.isdecimal() and int(word) >= 2)]
+    if wrong:
+        raise typer.BadParameter(
+            f"{wrong[0]!r} is not a number of patients; write for example 200,400", param_hint="--patients"
+        )
+    return [int(word) for word in words]
 
 
 @contextmanager

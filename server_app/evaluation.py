@@ -1,16 +1,16 @@
 """Counts and sums of the sites become what is known about the global model."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fedfm.config.study import Task
-from fedfm.metrics.performance import Estimate, Performance, performance
+from fedfm.metrics.counts import LOSS_CAP
+from fedfm.metrics.groups import GroupFigures, group_figures
+from fedfm.metrics.performance import Estimate, Performance, mean_of, performance
 from fedfm.wire import EvaluateReply
-
-_Z = 1.96  # 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,18 @@ class Evaluation:
         together: Performance on the patients of all sites.
         documents: Audit documents that were explained; 0 when none were.
         means: Name of a sum to its mean over documents; empty when none were explained.
+        groups: ``attribute=group`` to its figures over all sites; None where its patients are too few for the noise.
+        losses: Site to the mean clipped loss of its audit patients, in nats; None where they are too few.
+        loss: The same over the audit patients of all sites.
     """
 
     sites: Mapping[str, Performance]
     together: Performance
     documents: float
     means: Mapping[str, Estimate]
+    groups: Mapping[str, GroupFigures | None]
+    losses: Mapping[str, Estimate | None]
+    loss: Estimate | None
 
 
 def positive_class(task: Task) -> int:
@@ -50,26 +56,46 @@ def evaluate(replies: Sequence[EvaluateReply], *, positive: int) -> Evaluation:
     cells_sd = math.hypot(*(reply.cells_sd for reply in replies))
     together = performance(cells, cells_sd=cells_sd, positive=positive)
     documents, means = _explained([reply for reply in replies if "documents" in reply.explanation])
-    return Evaluation(sites, together, documents, means)
+    lost = [reply for reply in sorted(replies, key=lambda reply: reply.site) if reply.losses]
+    return Evaluation(
+        sites=sites,
+        together=together,
+        documents=documents,
+        means=means,
+        groups=_by_group(replies, positive),
+        losses={reply.site: _mean_loss([reply]) for reply in lost},
+        loss=_mean_loss(lost),
+    )
+
+
+def _by_group(replies: Sequence[EvaluateReply], positive: int) -> dict[str, GroupFigures | None]:
+    """Add up each group's table over the sites that name it; each brings its own noise."""
+    found = {}
+    for key in sorted({key for reply in replies for key in reply.groups}):
+        named = [reply for reply in replies if key in reply.groups]
+        table = np.sum([reply.groups[key] for reply in named], axis=0)
+        noise = math.hypot(*(reply.groups_sd for reply in named))
+        found[key] = group_figures(table, sd=noise, positive=positive)
+    return found
+
+
+def _mean_loss(replies: Iterable[EvaluateReply]) -> Estimate | None:
+    """Return the mean loss of the audit patients of some sites, in nats; clipped losses are shares of the cap."""
+    told = list(replies)
+    total, patients = (sum(reply.losses[name] for reply in told) for name in ("loss", "patients"))
+    share = mean_of(total, patients, sd=math.hypot(*(reply.losses_sd for reply in told)), low=0.0, high=1.0)
+    return None if share is None else Estimate(*(LOSS_CAP * end for end in (share.value, share.low, share.high)))
 
 
 def _explained(replies: Sequence[EvaluateReply]) -> tuple[float, dict[str, Estimate]]:
-    """Return the documents and the mean of each sum over them.
-
-    A mean m of n documents with values in [-1, 1] has at most the variance (1 - m^2) / n; noise of standard
-    deviation s in sum and count adds s^2 (1 + m^2) / n^2 (delta method). The interval holds both.
-    """
+    """Return the documents and the mean of each sum over them; no documents where their number drowns in the noise."""
     documents = sum(reply.explanation["documents"] for reply in replies)
     noise = math.hypot(*(reply.explanation_sd for reply in replies))
-    if documents <= max(2 * noise, 0):  # no documents, or no telling whether there are any
-        return 0.0, {}
-    names = sorted({name for reply in replies for name in reply.explanation} - {"documents"})
     means = {}
-    for name in names:
+    for name in sorted({name for reply in replies for name in reply.explanation} - {"documents"}):
         if all(name in reply.explanation for reply in replies):
-            value = sum(reply.explanation[name] for reply in replies) / documents
-            inside = min(1.0, max(-1.0, value))
-            variance = (1 - inside**2) / documents + (noise / documents) ** 2 * (1 + inside**2)
-            half = _Z * math.sqrt(variance)
-            means[name] = Estimate(inside, max(-1.0, inside - half), min(1.0, inside + half))
-    return documents, means
+            total = sum(reply.explanation[name] for reply in replies)
+            mean = mean_of(total, documents, sd=noise, low=-1.0, high=1.0)
+            if mean is not None:
+                means[name] = mean
+    return (documents if means else 0.0), means

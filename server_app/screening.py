@@ -109,23 +109,23 @@ def screen_counts(
             fix="use the same release of fedfm at every site",
         )
     for name, sd in zip(("cells_sd", "explanation_sd"), noise, strict=True):
-        _within("ROUND-E015", name, sd, (0.0, MAX_NOISE))
+        within("ROUND-E015", name, sd, (0.0, MAX_NOISE))
     most = float(PER_DECLARED * declared_patients)
     of_one, of_sum = (NOISE_WIDTH * sd for sd in noise)
     for cell in cells.flat:
-        _within("ROUND-E015", "a count of patients", float(cell), (-of_one, most + of_one))
+        within("ROUND-E015", "a count of patients", float(cell), (-of_one, most + of_one))
     of_all = of_one * math.sqrt(cells.size)
-    _within("ROUND-E015", "the sum of the counts", float(cells.sum()), (-of_all, most + of_all))
+    within("ROUND-E015", "the sum of the counts", float(cells.sum()), (-of_all, most + of_all))
     _screen_sums(sums, noise=of_sum, most=most)
 
 
 def _screen_sums(sums: Mapping[str, float], *, noise: float, most: float) -> None:
     """Bound the documents by the cohort, and each sum, to which a document adds at most 1, by the documents."""
     documents = sums.get("documents", 0.0)
-    _within("ROUND-E015", "the number of documents", documents, (-noise, most + noise))
+    within("ROUND-E015", "the number of documents", documents, (-noise, most + noise))
     largest = max(documents, 0.0) + noise
     for value in (value for name, value in sums.items() if name != "documents"):
-        _within("ROUND-E015", "a sum of explanations", value, (-largest, largest))
+        within("ROUND-E015", "a sum of explanations", value, (-largest, largest))
 
 
 def screen_sums(
@@ -152,10 +152,10 @@ def screen_sums(
             fix="use the same release of fedfm and the same weights at every site",
         )
     stated, largest = noise
-    _within("ROUND-E030", "sums_sd", stated, (0.0, largest))
+    within("ROUND-E030", "sums_sd", stated, (0.0, largest))
     most = bound * PER_DECLARED * declared_patients + NOISE_WIDTH * stated
     for number in sums:
-        _within("ROUND-E030", "a sum over training patients", float(number), (-most, most))
+        within("ROUND-E030", "a sum over training patients", float(number), (-most, most))
 
 
 def screen_cohort(declared_patients: int) -> None:
@@ -164,7 +164,7 @@ def screen_cohort(declared_patients: int) -> None:
     Raises:
         IncompatibleUpdate: Below 1 or beyond ``MAX_PATIENTS``.
     """
-    _within("ROUND-E012", "declared_patients", declared_patients, (1, MAX_PATIENTS))
+    within("ROUND-E012", "declared_patients", declared_patients, (1, MAX_PATIENTS))
 
 
 def screen_account(
@@ -193,21 +193,21 @@ def screen_account(
     Raises:
         IncompatibleUpdate: A number out of its range, or a unit that does not exist.
     """
-    _within("ROUND-E019", "seconds", seconds, (0.0, MAX_SECONDS))
+    within("ROUND-E019", "seconds", seconds, (0.0, MAX_SECONDS))
     if unit not in _UNITS:
         raise IncompatibleUpdate("ROUND-E019", "no such unit of privacy", found=unit[:20], allowed=", ".join(_UNITS))
     if not 0 < delta < 1:
         raise IncompatibleUpdate("ROUND-E019", "delta is out of range", found=f"{delta:g}", allowed="between 0 and 1")
-    _within("ROUND-E019", "noise_multiplier", noise_multiplier, (0.0, MAX_SPENT))
-    _within("ROUND-E019", "entries", entries, (0, MAX_ENTRIES))
+    within("ROUND-E019", "noise_multiplier", noise_multiplier, (0.0, MAX_SPENT))
+    within("ROUND-E019", "entries", entries, (0, MAX_ENTRIES))
     if bool(seal) != bool(entries) or not re.fullmatch(r"([0-9a-f]{64})?", seal):
         raise IncompatibleUpdate("ROUND-E019", "no seal of a ledger", found=seal[:20], allowed="64 hexadecimal digits")
     for name, epsilon in epsilons.items():
         if epsilon != math.inf:
-            _within("ROUND-E019", f"epsilon ({name})", epsilon, (0.0, MAX_SPENT))
+            within("ROUND-E019", f"epsilon ({name})", epsilon, (0.0, MAX_SPENT))
 
 
-def _within(code: str, what: str, value: float, allowed: tuple[float, float]) -> None:
+def within(code: str, what: str, value: float, allowed: tuple[float, float]) -> None:
     """Refuse a number outside the range, and not-a-number."""
     low, high = allowed
     if not low <= value <= high:

@@ -36,6 +36,7 @@ from server_app.report import events
 from server_app.roster import Member, Roster
 from server_app.rounds import exchange
 from server_app.screening import check_answer, screen_account, screen_counts, screen_update
+from server_app.screening_sums import screen_groups, screen_losses
 from server_app.selection import SELECTIONS, Draw
 from server_app.statistics import gather_sums, pool, told
 from server_app.weighting import RULES, SiteReport
@@ -166,6 +167,10 @@ class FairFedAvg(FedAvg):
         self._log.emit(events.ModelEvaluated(server_round, tuple(judged.sites), seconds, judged.together))
         if judged.means:
             self._log.emit(events.ModelExplained(server_round, judged.documents, dict(judged.means)))
+        if judged.groups:
+            self._log.emit(events.GroupsEvaluated(server_round, dict(judged.groups)))
+        if judged.losses:
+            self._log.emit(events.LossMeasured(server_round, dict(judged.losses), judged.loss))
         return None
 
     def _new_roster(self, fingerprint: str) -> Roster:
@@ -241,8 +246,9 @@ class FairFedAvg(FedAvg):
         if message.has_error():
             self._leave_out(expected, number, "evaluation", refusal(message.error))
             return
-        classes = len(self._study.task.labels)
-        width = columns(classes, bins=self._study.evaluation.bins, is_last=number == self._study.rounds)
+        asked, classes, is_last = self._study.evaluation, len(self._study.task.labels), number == self._study.rounds
+        width = columns(classes, bins=asked.bins, is_last=is_last)
+        attributes = self._study.task.groups if asked.groups and is_last else []
         try:
             reply = evaluate_reply_from_records(message.content)
             check_answer(reply.site, expected=expected, seen=accepted, answered=reply.round, asked=number)
@@ -251,6 +257,10 @@ class FairFedAvg(FedAvg):
             screen_counts(
                 reply.cells, reply.explanation, shape=(classes, width), noise=noise, declared_patients=declared
             )
+            screen_groups(
+                reply.groups, reply.groups_sd, attributes=attributes, classes=classes, declared_patients=declared
+            )
+            screen_losses(reply.losses, reply.losses_sd, is_asked=asked.audit_loss, declared_patients=declared)
             screen_account(**vars(reply.privacy), seconds=reply.seconds)
             self._ledgers.note(reply.site, reply.privacy)
             evaluate([reply], positive=positive_class(self._study.task))  # what fails alone would fail all together

@@ -41,6 +41,13 @@ def band_of(number: float, bands: list[float]) -> str:
     return f"{borders[place - 1]} to under {borders[place]}"
 
 
+def declared_groups(group: Group) -> list[str]:
+    """Return the groups that the site file lists, sorted; empty where it lists none. Never looks at the data."""
+    bands = [band_of(border, group.bands) for border in group.bands]
+    below = [band_of(min(group.bands) - 1, group.bands)] if group.bands else []
+    return sorted({*group.values.values(), *below, *bands})
+
+
 def as_number(value: str) -> float | None:
     """Return the number a cell stands for; open ends count as one beyond: ``>89``, ``> 89``, ``90+`` are 90.
 

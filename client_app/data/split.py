@@ -1,6 +1,7 @@
 """Train, audit and test: three sets that share no patient."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 
@@ -80,6 +81,15 @@ def split_by_column(examples: Sequence[Example], parts: Sequence[str]) -> Splits
             "the trainer's log says how many patients",
         )
     return _divided(examples, lambda example: next(iter(memberships[example.patient])))
+
+
+def division(split: Split) -> str:
+    """Return a fingerprint of how patients are divided; another one may put a patient into another set.
+
+    Of a column it knows the name alone: who edits the column moves patients unseen.
+    """
+    told = [split.column] if split.column else [split.train, split.audit, split.test]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def hash_to_unit(patient: str, salt: str) -> float:

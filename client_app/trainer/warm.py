@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from client_app import rounds, statistics
+from client_app import releases, rounds, statistics
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import Ledger
 from client_app.rounds import Round
@@ -65,7 +65,7 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, lambda asked: rounds.evaluate(statistics.standardized(asked)))
+        return self._answer(request, lambda asked: releases.evaluate(statistics.standardized(asked)))
 
     def _answer(self, request: Request, how: Callable[[Round], Reply]) -> Reply:
         with self._lock:

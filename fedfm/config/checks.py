@@ -193,10 +193,10 @@ def _text(raw: str, path: str, problems: Problems) -> str:
 
 def _check_bounds(value: Any, path: str, rule: Any, problems: Problems) -> None:  # noqa: ANN401
     if rule["choices"] and value not in rule["choices"]:
-        fix = did_you_mean(str(value), rule["choices"])
-        problems.add(
-            "E009", "not an allowed word", path=path, found=shown(value), allowed=", ".join(rule["choices"]), fix=fix
-        )
+        reason, nearest = rule["refused"].get(value, ("", ""))
+        what = f"{value} is refused: it {reason}" if reason else "not an allowed word"
+        fix = f"choose {nearest}" if nearest else did_you_mean(str(value), rule["choices"])
+        problems.add("E009", what, path=path, found=shown(value), allowed=", ".join(rule["choices"]), fix=fix)
     if rule["pattern"] and not re.fullmatch(rule["pattern"], value):
         problems.add(
             "E007", "has the wrong form", path=path, found=shown(value), allowed=f"text like {rule['pattern']}"

@@ -73,7 +73,7 @@ def _columns(study: Study, problems: Problems) -> None:
 
 def _fit(study: Study, problems: Problems) -> None:
     backbone, inputs, method = study.model.backbone, study.task.inputs, study.adapter.method
-    wanted, methods = ("columns", ("full",)) if backbone == "tabular" else ("text", ("head", "lora", "ffa_lora"))
+    wanted, methods = ("columns", ("full",)) if backbone == "tabular" else ("text", _TEXT_ADAPTERS)
     if inputs != wanted:
         models = "model=minilm" if inputs == "text" else "model=logistic adapter=full"
         what = f"a {backbone} backbone reads {wanted}, and the task gives {inputs}"
@@ -82,6 +82,9 @@ def _fit(study: Study, problems: Problems) -> None:
         what = f"a {backbone} backbone cannot be trained as {method}"
         fix = f"choose adapter={methods[-1]}"
         problems.add("E030", what, path="adapter.method", found=method, allowed=", ".join(methods), fix=fix)
+
+
+_TEXT_ADAPTERS = ("head", "lora", "dora", "ia3", "bitfit", "full", "ffa_lora")
 
 
 def _weights(study: Study, problems: Problems) -> None:
@@ -113,6 +116,14 @@ def _clipping(study: Study, problems: Problems) -> None:
     if study.privacy.mechanism == "gaussian" and study.privacy.max_grad_norm is None:
         fix = "set privacy.max_grad_norm, for example 0.5"
         problems.add("E030", "differential privacy needs a clipping norm", path="privacy.max_grad_norm", fix=fix)
+
+
+def _adam(study: Study, problems: Problems) -> None:
+    if study.training.optimizer == "adam" and study.training.learning_rate > 0.1:
+        what = "a step of adam moves every parameter by about training.learning_rate, which is far too long"
+        found, fix = f"{study.training.learning_rate:g}", "set training.learning_rate=0.003"
+        path = "training.learning_rate"
+        problems.add("E030", what, path=path, found=found, allowed="at most 0.1 with adam", fix=fix)
 
 
 def _bins(study: Study, problems: Problems) -> None:
@@ -151,6 +162,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("task.inputs", "model.backbone", "adapter.method"), _fit),
     (("model",), _weights),
     (("privacy.mechanism", "privacy.max_grad_norm"), _clipping),
+    (("training.optimizer", "training.learning_rate"), _adam),
     (("evaluation.bins",), _bins),
     (("reweighting", "task.groups"), _reweighting),
 )

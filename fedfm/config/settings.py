@@ -1,8 +1,9 @@
 """How a setting is declared: value, meaning, unit and range in one place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import MISSING
@@ -19,6 +20,7 @@ def setting(  # noqa: PLR0913 - one keyword for each thing a reader of the refer
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] = (),
+    refused: Mapping[str, tuple[str, str]] = MappingProxyType({}),
     pattern: str = "",
 ) -> Any:  # noqa: ANN401 - stands where a value of the field's type stands
     """Declare one setting of a schema.
@@ -32,6 +34,7 @@ def setting(  # noqa: PLR0913 - one keyword for each thing a reader of the refer
         high: Largest allowed value, itself allowed.
         above: Bound below every allowed value, itself not allowed.
         choices: The allowed words.
+        refused: Known words that are not allowed, to the reason and the nearest choice.
         pattern: Regular expression that the whole text must match.
     """
     metadata = {
@@ -41,6 +44,7 @@ def setting(  # noqa: PLR0913 - one keyword for each thing a reader of the refer
         "high": high,
         "above": above,
         "choices": choices,
+        "refused": refused,
         "pattern": pattern,
     }
     if isinstance(default, (list, dict)):
@@ -56,7 +60,7 @@ class Setting:
         path: For example ``privacy.epsilon``; ``task.columns[].low`` inside a list or map.
         kind: Python type of the value.
         default: Value where nobody says otherwise; ``REQUIRED`` where somebody must.
-        rule: Its declaration: meaning, unit, low, high, above, choices, pattern.
+        rule: Its declaration: meaning, unit, low, high, above, choices, refused, pattern.
     """
 
     path: str

@@ -81,7 +81,13 @@ class Site:
     state: str = setting(REQUIRED, "directory for ledger, audit log and caches; keep it, back it up, do not edit it")
     device: str = setting("auto", "where to compute; auto takes CUDA when present", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "CPU threads; 0: all", unit="threads", low=0)
-    micro_batch: int = setting(64, "examples in memory at once; does not change the result", unit="examples", low=1)
+    micro_batch: int = setting(
+        0,
+        "examples in memory at once; does not change the result; 0: by the free memory, at most 64 on a CPU and 512 "
+        "on a GPU",
+        unit="examples",
+        low=0,
+    )
     weights: dict[str, str] = setting(
         {}, "model hash (sha256) to a local folder that holds it; for sites without a hub"
     )

@@ -6,6 +6,7 @@ Plain dataclasses, because OmegaConf cannot merge into frozen ones; nobody chang
 from dataclasses import dataclass
 from typing import Any
 
+from fedfm.config import refused
 from fedfm.config.settings import REQUIRED, setting
 
 
@@ -27,6 +28,9 @@ class Task:
     positive: str = setting("", "the class whose probability is the score of a two-class task; empty: the last")
     columns: list[Column] = setting([], "numeric columns, for inputs = columns; in the order the model sees them")
     groups: list[str] = setting([], "protected attributes that fairness looks at; a site may lack some")
+    mark_missing: bool = setting(
+        True, "columns: the model also reads whether each value is missing; off: half the parameters, half the noise"
+    )
 
 
 @dataclass
@@ -52,11 +56,16 @@ class Model:
 class Adapter:
     """Which parameters are trained, and travel."""
 
-    method: str = setting("ffa_lora", "which parameters are trained", choices=("head", "lora", "ffa_lora", "full"))
+    method: str = setting(
+        "ffa_lora",
+        "which parameters are trained",
+        choices=("head", "lora", "ffa_lora", "dora", "ia3", "bitfit", "full"),
+        refused=refused.ADAPTERS,
+    )
     rank: int = setting(8, "rank of the low-rank update", low=1, high=256)
     alpha: float = setting(2.0, "scale of the low-rank update; the factor is alpha / rank", above=0)
     layers: int = setting(2, "adapt this many top layers; lower ones stay frozen and are cached; 0: all", low=0)
-    modules: list[str] = setting(["query", "value"], "names of the linear layers that are adapted")
+    modules: list[str] = setting(["query", "value"], "names of the linear layers that LoRA, DoRA and IA3 adapt")
 
 
 @dataclass
@@ -65,10 +74,24 @@ class Training:
 
     local_steps: int = setting(4, "optimiser steps per round", unit="steps", low=1, high=10_000)
     sample_rate: float = setting(1.0, "chance of each patient to be in a step; 1 is the full batch", low=0.001, high=1)
-    learning_rate: float = setting(5.0, "step length, relative to the clipping norm where one is set", above=0)
-    momentum: float = setting(0.9, "momentum of local SGD, fresh in each round", low=0, high=0.999)
+    optimizer: str = setting(
+        "sgd",
+        "how the noised gradient becomes a step; sgd: momentum; adam: each parameter at its own scale",
+        choices=("sgd", "adam"),
+        refused=refused.OPTIMIZERS,
+    )
+    learning_rate: float = setting(
+        5.0, "step length; of sgd relative to the clipping norm where one is set; of adam at most 0.1", above=0
+    )
+    momentum: float = setting(0.9, "momentum of the local optimiser, fresh in each round", low=0, high=0.999)
     weight_decay: float = setting(0.0, "pull to zero, applied after the noise", low=0)
     proximal: float = setting(0.0, "pull to the received parameters (FedProx), applied after the noise", low=0)
+    precision: str = setting(
+        "float32",
+        "of the passes through the model; bfloat16 is quicker where the processor has it, and changes numbers; "
+        "clipping and noise stay as they are",
+        choices=("float32", "bfloat16"),
+    )
 
 
 @dataclass
@@ -104,7 +127,14 @@ class Privacy:
     max_grad_norm: float | None = setting(
         0.1, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
     )
-    max_examples_per_patient: int = setting(8, "further notes of a patient are left out", unit="notes", low=1)
+    clipping: str = setting(
+        "flat",
+        "flat: max_grad_norm over all parameters; per_layer: an equal share of it for each trained layer",
+        choices=("flat", "per_layer"),
+    )
+    max_examples_per_patient: int = setting(
+        8, "further notes of a patient are left out, where the patient is the unit", unit="notes", low=1
+    )
 
 
 @dataclass
@@ -126,8 +156,12 @@ class Evaluation:
         "noisy: counts with Gaussian noise; exact: no guarantee, a site must allow it",
         choices=("noisy", "exact"),
     )
-    groups: bool = setting(True, "count by task.groups too, in the last evaluation")
-    audit_loss: bool = setting(True, "sum the loss on audit patients too, in each evaluation")
+    groups: bool = setting(True, "count by task.groups too, in the last evaluation; noised or exact as release says")
+    audit_loss: bool = setting(
+        True,
+        "sum the loss on audit patients too, in each evaluation; noised whenever there is a privacy.mechanism, "
+        "whatever release says",
+    )
 
 
 @dataclass

@@ -41,7 +41,7 @@ def integrated_gradients(model: Classifier, inputs: Inputs, *, steps: int) -> At
     parameters' gradients are not touched.
 
     Raises:
-        ModelError: Opacus's hooks are attached; a backward pass now would corrupt the private step.
+        ModelError: Hooks of a private step are attached; a backward pass now would corrupt it.
 
     Source: Sundararajan, Taly, Yan 2017, arXiv:1703.01365, equation 1.
     """
@@ -63,21 +63,24 @@ ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {"integrated_gradients": i
 
 
 def refuse_hooks(model: Classifier) -> None:
-    """Refuse a model on which Opacus's hooks are attached, by whatever wrapper.
+    """Refuse a model whose gradients are being recorded for a private step, by the site or by Opacus.
 
     Raises:
-        ModelError: A layer carries a hook of Opacus.
+        ModelError: A layer carries such a hook.
     """
     for name, module in model.named_modules():
         for hook in module._forward_hooks.values():
-            if type(getattr(hook, "__self__", None)).__module__.startswith("opacus."):
+            if type(getattr(hook, "__self__", None)).__module__.startswith(_RECORDERS):
                 raise ModelError(
                     "MODEL-E147",
                     "explanations were asked of a model in a private training step",
                     where=name or "model",
-                    found="Opacus's hooks",
-                    fix="remove the hooks first (hooks.cleanup()), explain after the step",
+                    found="hooks that record gradients",
+                    fix="remove the hooks first, explain after the step",
                 )
+
+
+_RECORDERS = ("client_app.layer_gradients", "opacus.")
 
 
 def _mean_gradient(model: Classifier, inputs: Inputs, *, target: Tensor, steps: int) -> Tensor:

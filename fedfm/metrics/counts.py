@@ -1,11 +1,15 @@
-"""Patients counted by label and score: sums that add up over sites and that noise can protect."""
+"""Patients counted by label and score, and their losses: sums that add up over sites and that noise can protect."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedfm.errors import ModelError
+
+LOSS_CAP = 2.0
+"""Most that one patient's cross-entropy counts, in nats: guessing evenly costs 0.69 with two classes and 1.61 with
+five, so that a model that learns anything stays below, and the noise, which grows with it, stays small."""
 
 
 def columns(classes: int, *, bins: int, is_last: bool) -> int:
@@ -53,20 +57,92 @@ def patient_cells(
         Each patient adds exactly 1 in all, split evenly over its examples, so that adding or
         removing one patient changes the table by at most 1 in L1 and therefore in L2.
     """
-    if not np.isfinite(probabilities).all():
-        raise ModelError(
-            "MODEL-E090",
-            "the model's probabilities are not finite",
-            fix="lower training.learning_rate; this round cannot be evaluated",
-        )
+    _refuse_not_finite(probabilities)
     classes = probabilities.shape[1]
     if classes == 2:
         column = np.clip((probabilities[:, positive] * bins).astype(np.int64), 0, bins - 1)
     else:
         column = probabilities.argmax(axis=1)
     cells = np.zeros((classes, bins if classes == 2 else classes))
-    if len(patients) == 0:
-        return cells
-    _, patient, notes = np.unique(np.asarray(patients, dtype=str), return_inverse=True, return_counts=True)
-    np.add.at(cells, (labels, column), 1.0 / notes[patient])
+    np.add.at(cells, (labels, column), _shares(patients))
     return cells
+
+
+def group_tables(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    patients: Sequence[str],
+    *,
+    members: Mapping[str, NDArray[np.bool_]],
+    positive: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Count patients by label and predicted class, in each group of one attribute.
+
+    Args:
+        probabilities: float[N, C], rows sum to 1.
+        labels: int[N] in [0, C).
+        patients: N identifiers; the unit of privacy.
+        members: Group to bool[N], the examples that are in it; no example is in two.
+        positive: Index of the class that is predicted from a probability of one half on; used with two classes only.
+
+    Returns:
+        Group to float64[C, C], row by label and column by predicted class.
+
+    Raises:
+        ModelError: A probability is not finite.
+
+    Guarantees:
+        Each patient adds at most 1 in all, split evenly over its examples, so that adding or removing one
+        patient changes all tables together by at most 1 in L2. An example of no group adds nothing.
+    """
+    _refuse_not_finite(probabilities)
+    classes = probabilities.shape[1]
+    if classes == 2:
+        predicted = np.where(probabilities[:, positive] >= 0.5, positive, 1 - positive)
+    else:
+        predicted = probabilities.argmax(axis=1)
+    shares, tables = _shares(patients), {}
+    for group, inside in members.items():
+        tables[group] = np.zeros((classes, classes))
+        np.add.at(tables[group], (labels[inside], predicted[inside]), shares[inside])
+    return tables
+
+
+def clipped_loss(losses: NDArray[np.floating], patients: Sequence[str]) -> NDArray[np.float64]:
+    """Return each patient's mean loss as a share of ``LOSS_CAP``, in order of the identifiers.
+
+    Args:
+        losses: float[N] cross-entropy of each example, in nats; what cannot be computed may be not-a-number.
+        patients: N identifiers; the unit of privacy.
+
+    Returns:
+        float64[P]; not-a-number counts as the cap.
+
+    Guarantees:
+        Each is in [0, 1], so that their sum and their number change by at most 1 each when one patient
+        comes or goes: together by at most sqrt(2) in L2.
+    """
+    if len(patients) == 0:
+        return np.zeros(0)
+    known = np.where(np.isnan(losses), np.inf, losses)
+    _, patient = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    means = np.bincount(patient, weights=known) / np.bincount(patient)
+    return np.clip(means / LOSS_CAP, 0.0, 1.0)
+
+
+def _shares(patients: Sequence[str]) -> NDArray[np.float64]:
+    """Return float64[N], 1 over the number of examples of the patient of each."""
+    if len(patients) == 0:
+        return np.zeros(0)
+    _, patient, notes = np.unique(np.asarray(patients, dtype=str), return_inverse=True, return_counts=True)
+    shares: NDArray[np.float64] = 1.0 / notes[patient]
+    return shares
+
+
+def _refuse_not_finite(probabilities: NDArray[np.floating]) -> None:
+    if not np.isfinite(probabilities).all():
+        raise ModelError(
+            "MODEL-E090",
+            "the model's probabilities are not finite",
+            fix="lower training.learning_rate; this round cannot be evaluated",
+        )

@@ -82,7 +82,7 @@ def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
     everyone = np.ones_like(cells)
 
     def share(part: Cells, whole: Cells) -> Estimate | None:
-        return _estimate(lambda c: _ratio(c, part, whole), cells, cells_sd, (whole,))
+        return share_of(cells, part, whole, cells_sd=cells_sd)
 
     is_most_frequent = np.zeros_like(cells)
     is_most_frequent[cells.sum(axis=1).argmax()] = 1
@@ -107,6 +107,48 @@ def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
         brier=share(_squared_distance(cells.shape[1], positive), everyone) if has_bins else None,
         baseline=baseline,
     )
+
+
+def share_of(cells: Cells, part: Cells, whole: Cells, *, cells_sd: float, least: float = 0.0) -> Estimate | None:
+    """Estimate which share of the patients in ``whole`` is in ``part``.
+
+    Args:
+        cells: Patients, with noise.
+        part: 1 for each cell of the part, which lies in the whole; or what each cell counts.
+        whole: 1 for each cell of the whole, else 0.
+        cells_sd: Standard deviation of the noise in each cell.
+        least: Fewest patients that the whole must have for certain (95 %).
+
+    Returns:
+        None where the whole cannot be told from zero, or from fewer patients than ``least``.
+    """
+    if (cells * whole).sum() - _Z * cells_sd * np.sqrt(whole.sum()) < least:
+        return None
+    return _estimate(lambda c: _ratio(c, part, whole), cells, cells_sd, (whole,))
+
+
+def mean_of(total: float, count: float, *, sd: float, low: float, high: float) -> Estimate | None:
+    """Estimate the mean of ``count`` values in [low, high] that add up to ``total``.
+
+    Their variance is at most (high - m) (m - low) (Bhatia and Davis 2000, equation 1); noise of standard deviation
+    sd in sum and count adds sd^2 (1 + m^2) / n^2 to that of the mean m (delta method). The interval holds both.
+
+    Args:
+        total: Sum, with noise.
+        count: Number of values, with noise of the same size.
+        sd: Standard deviation of the noise in each of the two.
+        low: Least value.
+        high: Largest value.
+
+    Returns:
+        None where there are none, or no telling whether there are any.
+    """
+    if count <= max(2 * sd, 0):
+        return None
+    mean = min(high, max(low, total / count))
+    variance = (high - mean) * (mean - low) / count + (sd / count) ** 2 * (1 + mean**2)
+    half = _Z * float(np.sqrt(variance))
+    return Estimate(mean, max(low, mean - half), min(high, mean + half))
 
 
 def _estimate(figure: _Figure, cells: Cells, cells_sd: float, denominators: tuple[Cells, ...]) -> Estimate | None:

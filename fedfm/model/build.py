@@ -57,8 +57,8 @@ def build_model(
 def save_adapter(model: Classifier, directory: Path) -> None:
     """Write what was trained into ``directory``, with a README of how to load it.
 
-    LoRA adapters: ``adapter_config.json`` and ``adapter_model.safetensors`` for
-    ``PeftModel.from_pretrained``, the frozen factor included, and ``head.safetensors``.
+    LoRA, DoRA and IA3: ``adapter_config.json`` and ``adapter_model.safetensors`` for
+    ``PeftModel.from_pretrained``, a frozen factor included, and ``head.safetensors``.
     Others: ``trainable.safetensors``. Always: ``fedfm.json`` and ``README.md``.
 
     *Guarantees* The directory is whole or not there; one that stood there is replaced.

@@ -51,8 +51,8 @@ class Inputs:
 class Classifier(nn.Module, ABC):
     """A classifier whose frozen part runs once per example and whose trainable part runs in every step.
 
-    *Guarantees* In training mode without dropout; float32; each trainable parameter sits in an
-    ``nn.Linear``, so that Opacus's hooks give one gradient per example.
+    *Guarantees* In training mode without dropout; float32; no example's logits depend on another
+    example, so that each has a gradient of its own.
 
     Attributes:
         recipe: What it was built from.
@@ -84,13 +84,27 @@ class Classifier(nn.Module, ABC):
             DataError: An example lacks what the model reads.
         """
 
-    @abstractmethod
     def unstandardized(self, states: Sequence[Tensor]) -> Tensor:
-        """Return what ``standard`` is applied to, from what ``encode`` returned; one row for each state."""
+        """Return what ``standard`` is applied to, from what ``encode`` returned; one row for each of B >= 1 states."""
+        return self.features(*self.gather(states))
 
-    @abstractmethod
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """Return float32[B, C] logits from what ``encode`` returned; float32[0, C] for no states."""
+        if not states:
+            return self.head.weight.new_zeros((0, self.labels))
+        return self.classify(*self.gather(states))
+
+    @abstractmethod
+    def gather(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the states as tensors of first dimension B >= 1 on the model's device; pads to the longest."""
+
+    @abstractmethod
+    def features(self, *gathered: Tensor) -> Tensor:
+        """Return what ``standard`` is applied to, from what ``gather`` returned; one row for each example."""
+
+    @abstractmethod
+    def classify(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, C] logits from what ``gather`` returned; no example's row depends on another's."""
 
     @abstractmethod
     def inputs(self, examples: Sequence[Example]) -> Inputs:

@@ -1,7 +1,7 @@
 """The files of a trained adapter: loadable by PEFT without fedfm, and by fedfm without the study.
 
-LoRA adapters: ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``,
-the frozen factor included, and ``head.safetensors``, which has the standardisation folded into it. Others:
+LoRA, DoRA and IA3: ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``,
+a frozen factor included, and ``head.safetensors``, which has the standardisation folded into it. Others:
 ``trainable.safetensors``, with the standardisation beside what was trained. Always: ``fedfm.json`` (labels, pooling,
 the settings and the seed that it was built from) and a README that says how to load it.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedfm.config.study import Adapter, Column, Model, Task
 from fedfm.errors import ModelError
-from fedfm.model.adapters import lora_config
+from fedfm.model.adapters import peft_config
 from fedfm.model.classifier import Classifier, Recipe
 from fedfm.model.text import TextClassifier
 from fedfm.parameters import public_name
@@ -30,9 +30,9 @@ ADAPTER, HEAD, DESCRIPTION = "adapter_model.safetensors", "head.safetensors", "f
 TRAINABLE = "trainable.safetensors"
 
 
-def is_lora_method(adapter: Adapter) -> bool:
+def is_peft_method(adapter: Adapter) -> bool:
     """Say whether PEFT can load what this adapter trains."""
-    return adapter.method in ("lora", "ffa_lora")
+    return peft_config(adapter, layers=[]) is not None
 
 
 def saved_tensors(model: Classifier) -> dict[str, Tensor]:
@@ -45,7 +45,7 @@ def saved_tensors(model: Classifier) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad or "lora_" in name
     }
-    if is_lora_method(model.recipe.adapter):
+    if is_peft_method(model.recipe.adapter):
         return parameters
     return parameters | {f"standard.{name}": buffer for name, buffer in model.standard.named_buffers()}
 
@@ -53,7 +53,7 @@ def saved_tensors(model: Classifier) -> dict[str, Tensor]:
 def write(model: Classifier, directory: Path) -> None:
     """Write all files of a saved adapter into an empty directory."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in saved_tensors(model).items()}
-    if isinstance(model, TextClassifier) and is_lora_method(model.recipe.adapter):
+    if isinstance(model, TextClassifier) and is_peft_method(model.recipe.adapter):
         _write_peft(model, tensors, directory)
         readme = _PEFT_README
     else:
@@ -65,11 +65,13 @@ def write(model: Classifier, directory: Path) -> None:
 
 def _write_peft(model: TextClassifier, tensors: dict[str, Tensor], directory: Path) -> None:
     recipe = model.recipe
-    config = lora_config(recipe.adapter, layers=list(range(model.first_adapted, len(model.layers))))
+    config = peft_config(recipe.adapter, layers=list(range(model.first_adapted, len(model.layers))))
+    if config is None:
+        raise ValueError(f"no PEFT adapter: {recipe.adapter.method}")
     config.base_model_name_or_path = recipe.model.location
     config.inference_mode = True
     config.save_pretrained(str(directory))
-    factors = {n.replace("backbone.", PEFT_PREFIX, 1): t for n, t in tensors.items() if n.startswith("backbone.")}
+    factors = {_peft_name(n): t for n, t in tensors.items() if n.startswith("backbone.")}
     save_file(factors, directory / ADAPTER, metadata={"format": "pt"})
     save_file(_folded(model), directory / HEAD)
 
@@ -79,6 +81,18 @@ def _folded(model: TextClassifier) -> dict[str, Tensor]:
     weight, bias = model.head.weight.detach().cpu(), model.head.bias.detach().cpu()
     mean, scale = model.standard.mean.cpu(), model.standard.scale.cpu()
     return {"weight": (weight / scale).contiguous(), "bias": bias - weight @ (mean / scale)}
+
+
+def _peft_name(name: str) -> str:
+    return name.replace("backbone.", PEFT_PREFIX, 1).replace(f"{_MAGNITUDE}.weight", _MAGNITUDE)
+
+
+def _public_name(peft_name: str) -> str:
+    name = peft_name.replace(PEFT_PREFIX, "backbone.", 1)
+    return f"{name}.weight" if name.endswith(_MAGNITUDE) else name
+
+
+_MAGNITUDE = "lora_magnitude_vector"  # PEFT writes DoRA's without the ".weight" that it has in the model
 
 
 def _write_texts(recipe: Recipe, directory: Path, *, pooling: str, readme: str) -> None:
@@ -128,12 +142,12 @@ def read_tensors(directory: Path, *, adapter: Adapter) -> dict[str, Tensor]:
         ModelError: A file is absent or damaged.
     """
     try:
-        if not is_lora_method(adapter):
+        if not is_peft_method(adapter):
             return dict(load_file(directory / TRAINABLE))
         factors, head = load_file(directory / ADAPTER), load_file(directory / HEAD)
     except (OSError, SafetensorError) as error:
         raise unreadable(directory, found=type(error).__name__) from error
-    named = {name.replace(PEFT_PREFIX, "backbone.", 1): tensor for name, tensor in factors.items()}
+    named = {_public_name(name): tensor for name, tensor in factors.items()}
     return named | {f"head.{name}": tensor for name, tensor in head.items()}
 
 
@@ -174,7 +188,7 @@ With fedfm: `fedfm.model.build.load_adapter(Path("adapter"))`.
 _FEDFM_README = """# Fine-tuned parameters
 
 Classes: {labels}. Backbone: {location} (SHA-256 of model.safetensors: {sha256}).
-{note}There is no PEFT adapter here: what was trained are plain linear layers, in `trainable.safetensors`.
+{note}There is no PEFT adapter here: what was trained are plain layers, in `trainable.safetensors`.
 `fedfm.json` says what they belong to. Load them with fedfm:
 
 ```python

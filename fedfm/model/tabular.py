@@ -25,12 +25,14 @@ class TabularClassifier(Classifier):
     ``encode`` scales by the study's public reference range (low is -1, high is +1), unless the study standardises
     by ``none``. ``standard`` then centres and scales by pooled statistics, if there are any, and the result is cut
     at ±3. A missing value is 0, the middle of the range or the mean, and says so in the second number; without it
-    a model could not tell "not measured" from "normal".
+    a model could not tell "not measured" from "normal". Where ``task.mark_missing`` is off, the network reads
+    the values alone: half the parameters, and half the noise.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        sizes = [2 * len(recipe.task.columns), *recipe.model.hidden]
+        per_column = 2 if recipe.task.mark_missing else 1
+        sizes = [per_column * len(recipe.task.columns), *recipe.model.hidden]
         layers: list[nn.Module] = []
         for i, (size_in, size_out) in enumerate(pairwise(sizes)):
             layer = nn.Linear(size_in, size_out)
@@ -46,16 +48,18 @@ class TabularClassifier(Classifier):
         """Return float32[2F] for each example: F values in halves of the reference range, then F marks of missing."""
         return [self._scaled(example).T.flatten() for example in examples]
 
-    def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Return float32[B, C] logits from float32[2F] columns."""
-        if not states:
-            return self.head.weight.new_zeros((0, self.labels))
-        values, missing = self.unstandardized(states).chunk(2, dim=1)
-        return self._logits(torch.cat([self._standardized(values, missing), missing], dim=1))
-
-    def unstandardized(self, states: Sequence[Tensor]) -> Tensor:
+    def gather(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return float32[B, 2F]: F values in units of half the reference range, then F marks of missing values."""
-        return torch.stack(list(states)).to(self.device)
+        return (torch.stack(list(states)).to(self.device),)
+
+    def features(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, 2F], what was gathered."""
+        return gathered[0]
+
+    def classify(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, C] logits from columns."""
+        values, missing = self.features(*gathered).chunk(2, dim=1)
+        return self._logits(self._standardized(values, missing), missing)
 
     def inputs(self, examples: Sequence[Example]) -> Inputs:
         """Return columns as units of two numbers; saying nothing is the middle of the range, or the mean."""
@@ -68,7 +72,7 @@ class TabularClassifier(Classifier):
     def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:
         """Return logits with columns that are not present set to the middle of their range, or to the mean."""
         kept = values * present.unsqueeze(-1)
-        return self._logits(kept.transpose(1, 2).flatten(1))
+        return self._logits(kept[..., 0], kept[..., 1])
 
     def _scaled(self, example: Example) -> Tensor:
         """Return float32[F, 2]: value in halves of the reference range, or of the file, and mark of missing."""
@@ -89,7 +93,8 @@ class TabularClassifier(Classifier):
         inside: Tensor = self.standard(values).clamp(-LIMIT, LIMIT)
         return inside.masked_fill(missing > 0, 0.0)
 
-    def _logits(self, columns: Tensor) -> Tensor:
+    def _logits(self, values: Tensor, missing: Tensor) -> Tensor:
+        columns = torch.cat([values, missing], dim=1) if self.recipe.task.mark_missing else values
         logits: Tensor = self.head(self.hidden(columns))
         return logits
 

@@ -65,19 +65,23 @@ class TextClassifier(Classifier):
             states.update({i: row.cpu().clone() for i, row in zip(batch, rows, strict=True)})
         return [states[i] for i in range(len(tokens))]
 
-    def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Return float32[B, C] logits; pads the states to the longest of them."""
-        if not states:
-            return self.head.weight.new_zeros((0, self.labels))
-        logits: Tensor = self.head(self.standard(self.unstandardized(states)))
-        return logits
+    def gather(self, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return float32[B, D] means, or float32[B, T, D] states and bool[B, T] true where a note has a token."""
+        if self.first_adapted == len(self.layers):
+            return (torch.stack(list(states)).to(self.device),)
+        return _padded([state.to(self.device, non_blocking=True) for state in states])
 
-    def unstandardized(self, states: Sequence[Tensor]) -> Tensor:
+    def features(self, *gathered: Tensor) -> Tensor:
         """Return float32[B, D], the mean over tokens of the last layer."""
         if self.first_adapted == len(self.layers):
-            return torch.stack(list(states)).to(self.device)
-        values, present = _padded([state.to(self.device, non_blocking=True) for state in states])
+            return gathered[0]
+        values, present = gathered
         return _mean(self._run(values, present, layers=self.layers[self.first_adapted :]), present)
+
+    def classify(self, *gathered: Tensor) -> Tensor:
+        """Return float32[B, C] logits from means, or from states and where they are present."""
+        logits: Tensor = self.head(self.standard(self.features(*gathered)))
+        return logits
 
     def inputs(self, examples: Sequence[Example]) -> Inputs:
         """Return tokens as units of D numbers, their word embeddings; saying nothing is the embedding of padding.

@@ -2,10 +2,10 @@
 
 Step length, clipping norm, weighting and rounds were chosen by 5-fold cross-validation inside the hospitals' training
 patients, by mean-site accuracy at epsilon = inf and 3: {cohort, uniform} weighting, clipping {none, 0.1, 0.5, 1, 2},
-rounds x steps {5x4, 10x1, 10x4, 15x20, 20x4, 20x50}, step length {0.03, 0.05, 0.1, 0.2, 0.3, 1, 3}; then standardisation
-{reference, global}, share {0.1, 0.2, 0.3, 0.4}. For rows written
-as sentences: {cohort, uniform}, {5x4, 10x4, 5x10, 10x10, 5x40, 10x40}, step length {0.1, 0.3, 1, 3}, clipping
-{none, 0.5}. No choice was made on test patients.
+rounds x steps {5x4, 10x1, 10x4, 15x20, 20x4, 20x50}, step length {0.03, 0.05, 0.1, 0.2, 0.3, 1, 3}; then
+standardisation {reference, global}, share {0.1, 0.2, 0.3, 0.4}. For rows written as sentences: {cohort, uniform},
+{5x4, 10x4, 5x10, 10x10, 5x40, 10x40}, step length {0.1, 0.3, 1, 3}, clipping {none, 0.5}. No choice was made on test
+patients.
 """
 
 import tempfile

@@ -2,10 +2,32 @@
 
 from collections.abc import Callable
 
-from scripts.benchmarks import heart_disease, icu_notes, ledger, round_overhead, simulation
+from scripts.benchmarks import (
+    heart_disease,
+    icu_notes,
+    icu_tables,
+    ledger,
+    local_epoch,
+    private_step,
+    private_utility,
+    private_utility_public,
+    round_overhead,
+    simulation,
+)
 from scripts.benchmarks.result import Benchmark, Result
 
 BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
     each.BENCHMARK.name: (each.BENCHMARK, each.measure)
-    for each in (round_overhead, ledger, simulation, heart_disease, icu_notes)
+    for each in (
+        private_step,
+        local_epoch,
+        ledger,
+        round_overhead,
+        simulation,
+        private_utility,
+        private_utility_public,
+        heart_disease,
+        icu_notes,
+        icu_tables,
+    )
 }

@@ -25,19 +25,26 @@ class Series:
         return "total" if self.colour is None else f"site s{self.colour % _COLOURS}"
 
 
-def curves(title: str, series: Sequence[Series], *, rounds: int) -> Element:
-    """Return lines over rounds; the total is thick and has its interval as a band."""
+def curves(title: str, series: Sequence[Series], *, rounds: int, span: tuple[float, float] | None = None) -> Element:
+    """Return lines over rounds; the total is thick and has its interval as a band.
+
+    Args:
+        title: Heading, for those who cannot see it.
+        series: One line each; not empty.
+        rounds: Last round.
+        span: What the axis shows; None for shares: from a quarter below the lowest value, up to 1.
+    """
     height = 300
-    floor = _floor(series)
+    floor, top = (_floor(series), 1.0) if span is None else span
 
     def x(number: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((number - 1) / max(1, rounds - 1) if rounds > 1 else 0.5)
 
     def y(value: float) -> float:
-        return _TOP + (height - _TOP - _BOTTOM) * (1 - (max(value, floor) - floor) / (1 - floor))
+        return _TOP + (height - _TOP - _BOTTOM) * (1 - (min(max(value, floor), top) - floor) / (top - floor))
 
     labels = _spread([y(line.points[max(line.points)].value) for line in series], low=_TOP, high=height - _BOTTOM)
-    drawn = [_axis(floor, y, height), _round_labels(rounds, x, height)]
+    drawn = [_axis(floor, top, y), _round_labels(rounds, x, height)]
     for line, label in zip(series, labels, strict=True):
         drawn += _curve(line, x, y)
         last = max(line.points)
@@ -128,10 +135,10 @@ def _curve(line: Series, x: Callable[[float], float], y: Callable[[float], float
     return [*band, element("polyline", points=path, class_=f"line {line.style}"), *dots]
 
 
-def _axis(floor: float, y: Callable[[float], float], height: int) -> Element:
+def _axis(floor: float, top: float, y: Callable[[float], float]) -> Element:
     ticks = []
     for step in range(5):
-        value = floor + (1 - floor) * step / 4
+        value = floor + (top - floor) * step / 4
         at = round(y(value), 1)
         ticks.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=at, y2=at, class_="grid"))
         ticks.append(element("text", f"{value:.2f}", x=_LEFT - 8, y=at + 4, class_="tick end"))

@@ -3,9 +3,10 @@
 import logging
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
 from server_app.report import events
@@ -34,7 +35,7 @@ def shown() -> Iterator[None]:
         _LOGGER.propagate = propagates
 
 
-def line(event: events.Event) -> str:  # noqa: C901, PLR0911 - one sentence for each kind of event
+def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sentence for each kind of event
     """Return the event as one sentence."""
     match event:
         case events.RunStarted():
@@ -64,6 +65,11 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911 - one sentence for 
         case events.ModelExplained():
             figures = ", ".join(f"{name} {_shown(mean)}" for name, mean in sorted(event.means.items()))
             return f"Explanations over {event.documents:.0f} documents: {figures}"
+        case events.GroupsEvaluated():
+            return f"Round {event.round}, accuracy by group: {_by_group(event.groups)}"
+        case events.LossMeasured():
+            lost = "too few patients for the noise" if event.together is None else _shown(event.together)
+            return f"Round {event.round}, loss on audit patients: {lost}"
         case events.RunEnded():
             return f"Run {event.status} after {event.seconds:.1f} s. {event.code} {event.reason}".rstrip()
 
@@ -91,6 +97,13 @@ def _figures(performance: Performance) -> str:
 
 def _noised(figure: events.Noised) -> str:
     return f"{figure.value:.2f} ± {figure.sd:.2f}"
+
+
+def _by_group(groups: Mapping[str, GroupFigures | None]) -> str:
+    known = {key: figures.accuracy for key, figures in groups.items() if figures is not None}
+    said = [f"{key} {_shown(accuracy)}" for key, accuracy in known.items() if accuracy is not None]
+    silent = len(groups) - len(said)
+    return ", ".join([*said, f"{silent} with too few patients"] if silent else said)
 
 
 def _shown(figure: Estimate) -> str:

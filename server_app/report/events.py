@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from fedfm.errors import WireError
+from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
 
@@ -149,6 +150,23 @@ class ModelExplained:
 
 
 @dataclass(frozen=True)
+class GroupsEvaluated:
+    """Test patients of the sites that can name a group, ``attribute=group``; None: too few beyond the noise."""
+
+    round: int
+    groups: dict[str, GroupFigures | None]
+
+
+@dataclass(frozen=True)
+class LossMeasured:
+    """Mean loss of audit patients in nats, clipped by patient: each site's, and all sites' together."""
+
+    round: int
+    sites: dict[str, Estimate | None]
+    together: Estimate | None
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """The run has ended; ``status`` is completed or failed."""
 
@@ -170,6 +188,8 @@ Event = (
     | SiteEvaluated
     | ModelEvaluated
     | ModelExplained
+    | GroupsEvaluated
+    | LossMeasured
     | RunEnded
 )
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Event)}

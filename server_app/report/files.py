@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedfm.errors import EngineError
-from fedfm.metrics.performance import Performance
+from fedfm.metrics.groups import GroupFigures
+from fedfm.metrics.performance import Estimate, Performance
 from server_app.report.summary import Summary
 
 
@@ -51,7 +52,10 @@ def _fresh(results: Path, name: str) -> Path:
 
 
 def write_metrics(path: Path, summary: Summary) -> None:
-    """Write one row for each round, site and figure; the site ``all`` is all of them together."""
+    """Write one row for each round, site and figure; the site ``all`` is all of them together.
+
+    A group's figures are named as in ``accuracy[sex=female]``; ``audit_loss`` is in nats.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["round", "site", "figure", "value", "low", "high"])
@@ -60,13 +64,23 @@ def write_metrics(path: Path, summary: Summary) -> None:
         for site in summary.sites:
             for number, figures in sorted(site.performance.items()):
                 writer.writerows(_rows(number, site.site, figures))
+        if summary.groups is not None:
+            for key, group in summary.groups.groups.items():
+                writer.writerows(_rows(summary.groups.round, "all", group, of=f"[{key}]") if group else ())
+        for event in summary.losses:
+            lost = {"all": event.together, **event.sites}
+            writer.writerows(_row(event.round, site, "audit_loss", figure) for site, figure in lost.items() if figure)
 
 
-def _rows(number: int, site: str, figures: Performance) -> Iterator[list[object]]:
+def _rows(number: int, site: str, figures: Performance | GroupFigures, *, of: str = "") -> Iterator[list[object]]:
     for field in fields(figures):
         figure = getattr(figures, field.name)
         if figure is not None:
-            yield [number, site, field.name, figure.value, figure.low, figure.high]
+            yield _row(number, site, field.name + of, figure)
+
+
+def _row(number: int, site: str, name: str, figure: Estimate) -> list[object]:
+    return [number, site, name, figure.value, figure.low, figure.high]
 
 
 def write_manifest(folder: Path) -> None:

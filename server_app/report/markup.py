@@ -6,6 +6,9 @@ from xml.etree import ElementTree
 Element = ElementTree.Element
 Child = Element | str | None
 
+UNKNOWN = "\N{EN DASH}"
+"""What a table says where there is no figure."""
+
 
 def element(name: str, *children: Child | Iterable[Child], **attributes: object) -> Element:
     """Return an element with its children and attributes.

@@ -11,21 +11,20 @@ from fedfm.privacy_statement import markdown
 from fedfm.wire import PrivacySpent
 from server_app.report.charts import Series, bars, curves, forest, said
 from server_app.report.events import read_events
+from server_app.report.fairness import audit_losses, by_groups
 from server_app.report.files import write_manifest, write_metrics
-from server_app.report.markup import Element, element, table, written
+from server_app.report.markup import UNKNOWN, Element, element, table, written
 from server_app.report.privacy import run_statement
 from server_app.report.privacy import section as privacy_section
 from server_app.report.statistics import statistics_section
 from server_app.report.style import CSS
-from server_app.report.summary import SiteSummary, Summary, summarise
+from server_app.report.summary import EVERYONE, SiteSummary, Summary, summarise
 from server_app.report.verdict import Verdict, beside_baseline, verdict
 
-_EVERYONE = "all sites"
 _ON_TEST_PATIENTS = (
     "On test patients that no site trained on. Counts may carry noise that protects them, so that a number of "
     "patients is an estimate too; intervals (95 %) hold both chance and noise."
 )
-_UNKNOWN = "\N{EN DASH}"
 _FIGURES = ("accuracy", "baseline", "auroc", "sensitivity", "specificity", "prevalence", "brier")
 
 
@@ -54,6 +53,8 @@ def page(summary: Summary, judged: Verdict) -> str:
         _verdict(judged),
         _facts(summary),
         _performance(summary),
+        by_groups(summary),
+        audit_losses(summary),
         _budget(summary),
         privacy_section(run_statement(summary)),
         _explanation(summary),
@@ -125,7 +126,7 @@ def _performance(summary: Summary) -> Element | None:
             after = f"{title} after round {last}"
             parts += [element("h3", after), forest(after, known, number=last)]
     every = [(site.site, site.performance.get(last)) for site in summary.sites]
-    figures = [*every, (_EVERYONE, summary.performance[last])]
+    figures = [*every, (EVERYONE, summary.performance[last])]
     rows_of_text = [[site, *_cells(figure)] for site, figure in figures if figure is not None]
     head = [
         "Site",
@@ -152,7 +153,7 @@ def _series(summary: Summary, name: str) -> list[Series]:
     """Return the figure by round, where it is known, for each site and last for all together."""
     listed = [(site.site, site.performance, colour) for colour, site in enumerate(summary.sites)]
     series = []
-    for site, performance, colour in [*listed, (_EVERYONE, summary.performance, None)]:
+    for site, performance, colour in [*listed, (EVERYONE, summary.performance, None)]:
         found = {number: getattr(figures, name) for number, figures in performance.items()}
         points = {number: figure for number, figure in found.items() if figure is not None}
         if points:
@@ -162,7 +163,7 @@ def _series(summary: Summary, name: str) -> list[Series]:
 
 def _cells(performance: Performance) -> list[str]:
     figures: list[Estimate | None] = [getattr(performance, name) for name in _FIGURES]
-    return [f"{performance.patients.value:.0f}", *(_UNKNOWN if figure is None else said(figure) for figure in figures)]
+    return [f"{performance.patients.value:.0f}", *(UNKNOWN if figure is None else said(figure) for figure in figures)]
 
 
 def _budget(summary: Summary) -> Element | None:
@@ -223,7 +224,7 @@ def _sites(summary: Summary) -> Element:
 
 def _site_cells(site: SiteSummary, rounds: int) -> list[Element | str]:
     causes = list(dict.fromkeys(f"{event.code} {event.reason}" for event in site.left_out))
-    patients = _UNKNOWN if site.declared_patients is None else str(site.declared_patients)
+    patients = UNKNOWN if site.declared_patients is None else str(site.declared_patients)
     return [patients, f"{len(site.rounds)} of {rounds}", element("span", "; ".join(causes) or "never")]
 
 
@@ -239,7 +240,7 @@ def _costs(summary: Summary) -> Element:
 
 
 def _seconds(values: tuple[float, ...]) -> str:
-    return f"{sum(values):.1f} s in {len(values)}" if values else _UNKNOWN
+    return f"{sum(values):.1f} s in {len(values)}" if values else UNKNOWN
 
 
 def _bytes(count: int) -> str:

@@ -8,6 +8,9 @@ from fedfm.metrics.performance import Performance
 from fedfm.wire import PrivacySpent
 from server_app.report import events
 
+EVERYONE = "all sites"
+"""The name that all sites together bear beside the sites' own."""
+
 
 @dataclass(frozen=True)
 class SiteSummary:
@@ -48,6 +51,8 @@ class Summary:
         performance: Round to the figures of all sites together.
         explained: The latest explanation figures.
         statistics: What the model's input is standardised by; None where nothing was pooled.
+        groups: The latest figures by group.
+        losses: Each measurement of the audit patients' loss, in order.
         request_bytes: Bytes of arrays sent to the sites in all rounds together.
     """
 
@@ -58,6 +63,8 @@ class Summary:
     performance: Mapping[int, Performance]
     explained: events.ModelExplained | None
     statistics: events.StatisticsPooled | None
+    groups: events.GroupsEvaluated | None
+    losses: tuple[events.LossMeasured, ...]
     request_bytes: int
 
     def setting(self, *path: str) -> object:
@@ -74,6 +81,7 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
     named = [event for event in listed if isinstance(event, _OF_SITE)]
     asked = [event for event in listed if isinstance(event, events.RoundStarted)]
     explained = [event for event in listed if isinstance(event, events.ModelExplained)]
+    grouped = [event for event in listed if isinstance(event, events.GroupsEvaluated)]
     combined = tuple(event for event in listed if isinstance(event, events.RoundCombined))
     return Summary(
         started=next((event for event in listed if isinstance(event, events.RunStarted)), None),
@@ -83,6 +91,8 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         performance={event.round: event.performance for event in listed if isinstance(event, events.ModelEvaluated)},
         explained=explained[-1] if explained else None,
         statistics=next((event for event in listed if isinstance(event, events.StatisticsPooled)), None),
+        groups=grouped[-1] if grouped else None,
+        losses=tuple(event for event in listed if isinstance(event, events.LossMeasured)),
         request_bytes=sum(event.request_bytes * len(event.sites) for event in asked),
     )
 

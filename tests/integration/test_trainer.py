@@ -176,6 +176,24 @@ def test_no_canary_leaves_on_any_path(tmp_path: Path, serve_here: Serve, start_p
         assert CANARY.encode() not in sent.replace(column_name, b""), name
 
 
+def test_groups_leave_under_the_names_of_the_site_file_alone(
+    tmp_path: Path, serve_here: Serve, start_parameters: Arrays
+) -> None:
+    """Values that the site file does not list stay, and so does an attribute of which it lists none."""
+    site_file = write_hospital(tmp_path / "a")
+    table = site_file.parent / "cohort.csv"
+    table.write_text(table.read_text().replace(",male", f",{CANARY}-group"))
+    unlisted = f"    ward: {{column: {CANARY}-mrn}}\n  split:"
+    site_file.write_text(site_file.read_text().replace("  split:", unlisted, 1))
+    request_ = request(3, start_parameters, "task.groups=[sex,ward]")
+    with grpc.insecure_channel(f"unix:{serve_here(site_file)}") as channel:
+        answer = TrainerStub(channel).Evaluate(request_to_proto(request_))
+    assert set(answer.reply.groups) == {"sex=female", "sex=male"}
+    assert answer.reply.groups_sd > 0.5
+    assert set(answer.reply.losses) == {"loss", "patients"}
+    assert CANARY.encode() not in answer.SerializeToString()
+
+
 def test_an_unforeseen_fault_leaves_as_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def leak(*_: object) -> None:
         raise ValueError(f"could not convert {CANARY}-000001")

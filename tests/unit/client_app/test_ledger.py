@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from client_app.chain import Chain
 from client_app.ledger import Charge, Ledger, Limits
-from fedfm.errors import DataError, PrivacyBudgetExceeded
+from fedfm.errors import DataError, PolicyError, PrivacyBudgetExceeded
 from fedfm.privacy import Release, epsilon
 
 OPEN = Limits(run=100.0, total=100.0, delta=1e-4)
@@ -42,6 +43,17 @@ def test_the_same_round_asked_twice_costs_twice(tmp_path: Path) -> None:
     once = ledger.epsilon("train", 1e-4)
     ledger.charge(charge(), OPEN)
     assert ledger.epsilon("train", 1e-4) > once
+
+
+@pytest.mark.parametrize("other", [{"unit": "record"}, {"division": "b"}])
+def test_one_ledger_counts_for_one_unit_and_one_division(tmp_path: Path, other: dict[str, str]) -> None:
+    """A patient who moves from test to train would spend both budgets, and each sum would hide half of it."""
+    Ledger(tmp_path, "c").charge(replace(charge(), division="a"), OPEN)
+    ledger = Ledger(tmp_path, "c")
+    with pytest.raises(PolicyError, match="SITE-E117"):
+        ledger.charge(replace(charge(), **({"division": "a"} | other)), OPEN)
+    ledger.charge(replace(charge(split="test"), division="a"), OPEN)
+    assert len(ledger.charges()) == 2
 
 
 def test_an_unprotected_release_costs_everything(tmp_path: Path) -> None:

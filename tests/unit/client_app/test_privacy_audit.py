@@ -228,7 +228,7 @@ def test_without_privacy_patients_are_found_and_with_it_they_are_not(tmp_path: P
     assert "NO PRIVACY GUARANTEE" in run(site_file, open_).stdout
     private = json.loads(run(site_file, tabular_study(tmp_path, "privacy=patient"), "--canaries", 500, "--json").stdout)
     assert private["is_consistent"]
-    assert 2.9 < private["claimed"]["epsilon"] <= 3.0
+    assert 2.8 < private["claimed"]["epsilon"] <= 3.0  # the rest is for the statistics
     assert private["membership"]["area"] < gaussian.best_area(private["claimed"]["mu"])
     assert private["membership"]["area"] < told["membership"]["area"] - 0.1
 

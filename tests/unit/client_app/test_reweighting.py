@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_app.reweighting import declared_groups, group_label_table, kamiran_calders, weights_of
+from client_app.data.groups import declared_groups
+from client_app.reweighting import group_label_table, groups_to_weigh, kamiran_calders, weights_of
 from fedfm.config.site import Group
 from fedfm.errors import ConfigError
 from fedfm.examples import Example
@@ -52,5 +53,6 @@ def test_examples_of_no_listed_group_weigh_one() -> None:
 def test_groups_come_from_the_site_file_and_never_from_the_data() -> None:
     assert declared_groups(Group("sex", values={"1": "male", "2": "female", "m": "male"})) == ["female", "male"]
     assert declared_groups(Group("age", bands=[40, 65])) == ["40 to under 65", "65 and over", "under 40"]
+    assert declared_groups(Group("race")) == []
     with pytest.raises(ConfigError, match="SITE-E026"):
-        declared_groups(Group("race"))
+        groups_to_weigh(Group("race"))

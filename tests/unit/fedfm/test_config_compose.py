@@ -27,7 +27,7 @@ def partners(group: str, option: str) -> list[str]:
     """Other choices without which an option fits nothing."""
     if option in ("logistic", "mlp"):
         return NUMERIC
-    if option in ("heart_disease", "icu_tables", "full") and group != "experiment":
+    if option in ("heart_disease", "icu_tables", "icu_tables_brief", "full") and group != "experiment":
         return [*NUMERIC, "model=logistic"]
     return []
 
@@ -156,7 +156,7 @@ def test_composition_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("task.columns=[{name: a, low: 1, high: 2}]", ["STUDY-E030", "no columns"]),
         ("task.inputs=columns", ["STUDY-E030", "needs columns"]),
         ("model=logistic", ["STUDY-E030", "a tabular backbone reads columns"]),
-        ("adapter=full", ["STUDY-E030", "cannot be trained as full", "head, lora, ffa_lora"]),
+        ("adapter.method=adalora", ["STUDY-E009", "head, lora, ffa_lora"]),
         ("model.sha256=53aa", ["STUDY-E030", "64 digits"]),
         ("model.location=''", ["STUDY-E030", "needs a location"]),
         ("model.source=hub", ["STUDY-E030", "40 hexadecimal digits"]),

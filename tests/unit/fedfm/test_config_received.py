@@ -59,7 +59,7 @@ def tasks_with_models(draw: st.DrawFn) -> dict[str, Any]:
     source = draw(st.sampled_from(["package", "directory", "hub", "random"]))
     digest = draw(st.text("0123456789abcdef", min_size=64, max_size=64))
     model = Model("bert", source, draw(words), digest[:40], digest, draw(counts(8, 8192)))
-    method = draw(st.sampled_from(["head", "lora", "ffa_lora"]))
+    method = draw(st.sampled_from(["head", "lora", "ffa_lora", "dora", "ia3", "bitfit", "full"]))
     adapter = Adapter(
         method, draw(counts(1, 256)), draw(between(1e-3, 1e3)), draw(counts(0, 12)), draw(st.lists(words))
     )
@@ -79,6 +79,7 @@ privacies = st.builds(
     st.none() | between(1e-9, 0.1),
     st.sampled_from(["patient", "record"]),
     between(1e-3, 10),
+    st.sampled_from(["flat", "per_layer"]),
     counts(1, 50),
 )
 studies = tasks_with_models().flatmap(
@@ -86,14 +87,18 @@ studies = tasks_with_models().flatmap(
         Study,
         name=st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
         purpose=words,
-        training=st.builds(
-            Training,
-            counts(1, 10_000),
-            between(0.001, 1),
-            between(1e-6, 10),
-            between(0, 0.999),
-            between(0, 1),
-            between(0, 1),
+        training=st.sampled_from([("sgd", 10), ("adam", 0.1)]).flatmap(
+            lambda kind: st.builds(
+                Training,
+                counts(1, 10_000),
+                between(0.001, 1),
+                st.just(kind[0]),
+                between(1e-6, kind[1]),
+                between(0, 0.999),
+                between(0, 1),
+                between(0, 1),
+                st.sampled_from(["float32", "bfloat16"]),
+            )
         ),
         standardize=st.builds(
             Standardize, st.sampled_from(["reference", "global", "site", "none"]), between(0.01, 0.9)
@@ -162,7 +167,8 @@ for _ in range(50):
     [
         ("import", "os", "E001"),
         ("privacy._target_", "os.system", "E001"),
-        ("training.optimizer", "adam", "E001"),
+        ("training.optimiser", "adam", "E001"),
+        ("training.optimizer", "lbfgs", "E009"),
         ("purpose", "${oc.env:HOME}", "E031"),
         ("purpose", "${oc.decode:'1'}", "E031"),
         ("task.labels", ["a", "${name}"], "E031"),

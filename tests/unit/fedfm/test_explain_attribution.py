@@ -7,6 +7,8 @@ from captum.attr import IntegratedGradients
 from opacus.grad_sample import GradSampleHooks, GradSampleModule
 from torch import nn
 
+from client_app.layer_gradients import Grouping, recording
+from client_app.per_unit_gradients import Batch, set_clipped_gradients
 from fedfm.config.study import Adapter, Column, Model, Task
 from fedfm.errors import ModelError
 from fedfm.examples import Example
@@ -145,29 +147,32 @@ def hooks_from_outside(model: Classifier) -> None:
     GradSampleHooks(nn.Sequential(model), loss_reduction="sum")
 
 
-@pytest.mark.parametrize("attach", [hooks_on_model, hooks_by_wrapper, hooks_from_outside])
+def hooks_of_the_site(model: Classifier) -> object:
+    block = recording(model, Grouping(torch.zeros(1, dtype=torch.int64), 1))
+    block.__enter__()
+    return block  # it ends when nobody holds it
+
+
+@pytest.mark.parametrize("attach", [hooks_on_model, hooks_by_wrapper, hooks_from_outside, hooks_of_the_site])
 @pytest.mark.parametrize("kind", ["text", "tabular"])
-def test_a_model_in_a_private_step_is_refused(attach, kind: str) -> None:  # noqa: ANN001 - three ways
+def test_a_model_in_a_private_step_is_refused(attach, kind: str) -> None:  # noqa: ANN001 - four ways
     model, examples = (text_model(), NOTES) if kind == "text" else (tabular_model([3]), ROWS)
-    attach(model)
+    held = attach(model)  # noqa: F841
     with pytest.raises(ModelError, match="MODEL-E147"):
         explained(model, examples, steps=2)
     with pytest.raises(ModelError, match="MODEL-E147"):
         faithfulness(model, examples, steps=2, rng=np.random.default_rng(0))
 
 
-@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # cached states need no gradient
 def test_explaining_before_leaves_the_private_step_bit_for_bit() -> None:
     def gradients(*, explain: bool) -> list[torch.Tensor]:
         model = text_model()
         if explain:
             explained(model, NOTES, steps=5)
-        hooks = GradSampleHooks(model, loss_reduction="sum")
-        logits = model(model.encode(NOTES))
-        nn.functional.cross_entropy(logits, torch.tensor([note.label for note in NOTES]), reduction="sum").backward()
-        found = [p.grad_sample.clone() for p in model.parameters() if p.requires_grad]  # type: ignore[attr-defined]
-        hooks.cleanup()
-        return found
+        labels, grouping = torch.tensor([note.label for note in NOTES]), Grouping(torch.arange(len(NOTES)), len(NOTES))
+        batch = Batch(model.encode(NOTES), labels, torch.ones(len(NOTES)), grouping)
+        set_clipped_gradients(model, batch, max_grad_norm=0.1, clipping="flat")
+        return [p.grad.clone() for p in model.parameters() if p.requires_grad]  # type: ignore[union-attr]
 
     for plain, after in zip(gradients(explain=False), gradients(explain=True), strict=True):
         assert torch.equal(plain, after)

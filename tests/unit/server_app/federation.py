@@ -87,7 +87,11 @@ def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Reques
     width = columns(2, bins=study.evaluation.bins, is_last=request.round == study.rounds)
     cells = np.full((2, width), 3.0)
     sums = {"comprehensiveness": 4.0, "random_order": 1.0, "documents": 8.0}
-    return wire.EvaluateReply(site, request.round, cells, 0.5, sums, 0.1, 0.25, SPENT)
+    reply = wire.EvaluateReply(site, request.round, cells, 0.5, sums, 0.1, 0.25, SPENT)
+    if request.round == study.rounds:
+        halves = np.array([[12.0, 4.0], [2.0, 12.0]])
+        reply = replace(reply, groups={"sex=female": halves, "sex=male": halves}, groups_sd=0.5)
+    return replace(reply, losses={"loss": 4.0, "patients": 10.0}, losses_sd=0.5)
 
 
 def sums_of(hospital: Hospital) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedfm import wire
+from fedfm.metrics.counts import LOSS_CAP
 from server_app import strategy
 from server_app.report import events
 from server_app.report.page import write_report
@@ -74,6 +75,45 @@ COUNTS = {
 }
 
 
+def groups(tables: dict[str, Any]) -> Lie:
+    return lambda reply: replace(reply, groups={**reply.groups, **tables})
+
+
+TABLE = np.full((2, 2), 5.0)
+MANY = {f"sex={number}": TABLE * 0 for number in range(60)}
+GROUPS: dict[str, tuple[Lie, str]] = {
+    "another attribute": (groups({"ward=a": TABLE}), "ROUND-E014"),
+    "an attribute and no group": (groups({"sex=": TABLE}), "ROUND-E014"),
+    "no attribute": (groups({"female": TABLE}), "ROUND-E014"),
+    "a name without end": (groups({"sex=" + "x" * 100_000: TABLE}), "ROUND-E014"),
+    "another shape": (groups({"sex=male": np.full((2, 3), 5.0)}), "ROUND-E014"),
+    "a vector": (groups({"sex=male": np.full(4, 5.0)}), "ROUND-E014"),
+    "groups without end": (groups(MANY), "ROUND-E015"),
+    "a huge count": (groups({"sex=male": TABLE * 1e300}), "ROUND-E015"),
+    "a count below the noise": (groups({"sex=male": TABLE - 11.0}), "ROUND-E015"),
+    "a count that is no number": (groups({"sex=male": TABLE * math.nan}), "ROUND-E015"),
+    "an infinite count": (groups({"sex=male": TABLE * math.inf}), "ROUND-E015"),
+    "an attribute of too many patients": (
+        groups({f"sex={number}": TABLE * 25 for number in range(3)}),
+        "ROUND-E015",
+    ),
+    **{f"groups_sd {value:g}": (changed(groups_sd=value), "ROUND-E015") for value in (-1.0, 2e4, math.inf, 1e308)},
+}
+
+
+def losses(**change: float) -> Lie:
+    return lambda reply: replace(reply, losses={**reply.losses, **change})
+
+
+LOSSES: dict[str, tuple[Lie, str]] = {
+    "another sum": (losses(margin=1.0), "ROUND-E014"),
+    "one sum of two": (changed(losses={"loss": 1.0}), "ROUND-E014"),
+    **{f"loss {value:g}": (losses(loss=value), "ROUND-E015") for value in (-6.0, 16.0, 1e308, -math.inf)},
+    **{f"patients {value:g}": (losses(patients=value), "ROUND-E015") for value in (-6.0, 700.0, 1e308, math.inf)},
+    **{f"losses_sd {value:g}": (changed(losses_sd=value), "ROUND-E015") for value in (-1.0, 2e4, math.inf, 1e308)},
+}
+
+
 def goes_on_without_b1(outcome: Outcome, *, phase: str, code: str) -> None:
     assert outcome.error is None
     (left,) = outcome.of(events.SiteLeftOut)
@@ -104,6 +144,37 @@ def test_a_lie_about_counts_costs_only_the_liar(lie: str, tmp_path: Path) -> Non
     outcome = federate(four(Hospital(evaluate=(COUNTS | ACCOUNTS)[lie])), tmp_path, "rounds=1")
     goes_on_without_b1(outcome, phase="evaluation", code="ROUND-E015" if lie in COUNTS else "ROUND-E019")
     assert outcome.of(events.ModelEvaluated)[0].sites == HONEST
+
+
+@pytest.mark.parametrize("lie", [*GROUPS, *LOSSES])
+def test_a_lie_about_groups_or_losses_costs_only_the_liar(lie: str, tmp_path: Path) -> None:
+    change, code = (GROUPS | LOSSES)[lie]
+    outcome = federate(four(Hospital(evaluate=change)), tmp_path, "rounds=1")
+    goes_on_without_b1(outcome, phase="evaluation", code=code)
+    (grouped,), (lost,) = outcome.of(events.GroupsEvaluated), outcome.of(events.LossMeasured)
+    assert set(grouped.groups) == {"sex=female", "sex=male"}
+    assert grouped.groups["sex=male"].patients.value == 3 * 30
+    assert set(lost.sites) == set(HONEST)
+    assert lost.together.value == pytest.approx(LOSS_CAP * 0.4)
+
+
+@pytest.mark.parametrize(
+    "override", ["evaluation.groups=false", "task.groups=[]", "evaluation.audit_loss=false", "rounds=2"]
+)
+def test_what_was_not_asked_for_is_not_taken(override: str, tmp_path: Path) -> None:
+    """Counts by groups are asked for in the last round only."""
+
+    def answers(reply: wire.EvaluateReply) -> wire.EvaluateReply:
+        return replace(reply, groups={"sex=female": TABLE}, groups_sd=0.5)
+
+    hospitals = {name: Hospital(evaluate=changed(groups={}, losses={})) for name in HONEST}
+    liar = Hospital() if "loss" in override else Hospital(evaluate=answers)
+    outcome = federate({**hospitals, "b1": liar}, tmp_path, "rounds=1", override)
+    left = outcome.of(events.SiteLeftOut)
+    assert {(event.site, event.phase, event.code, event.round) for event in left} == {
+        ("b1", "evaluation", "ROUND-E014", 1)
+    }
+    assert not [event for event in outcome.of(events.LossMeasured) if event.round == 1 and "b1" in event.sites]
 
 
 JOINING = {

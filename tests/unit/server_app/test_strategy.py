@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedfm import arrays, wire
 from fedfm.errors import EngineError
+from fedfm.metrics.counts import LOSS_CAP
 from server_app.report import events
 from server_app.simulate import InProcessGrid
 from tests.unit.server_app.federation import LAYOUT, PARAMETERS, Hospital, Outcome, changed, client_app, federate
@@ -213,6 +214,37 @@ def test_evaluation_keeps_its_rhythm_and_always_ends_the_run(tmp_path: Path) -> 
     explained = outcome.of(events.ModelExplained)[-1]
     assert explained.documents == 32
     assert explained.means["comprehensiveness"].value == pytest.approx(0.5)
+
+
+def test_groups_are_added_over_the_sites_that_name_them_with_the_noise_of_each(tmp_path: Path) -> None:
+    """Two hospitals know the sex of 30 patients a group each, two know none; each number has noise 0.5."""
+    silent = Hospital(evaluate=changed(groups={}, groups_sd=0.0, losses={}, losses_sd=0.0))
+    outcome = federate(four(c1=silent, d1=silent), tmp_path, "rounds=2")
+    (grouped,) = outcome.of(events.GroupsEvaluated)  # after the last round
+    female = grouped.groups["sex=female"]
+    assert grouped.round == 2
+    assert female.patients.value == 60
+    assert female.patients.high - 60 == pytest.approx(1.96 * 0.5 * np.sqrt(2 * 4))
+    assert female.accuracy.value == pytest.approx(24 / 30)
+    assert female.sensitivity.value == pytest.approx(12 / 14)
+    assert female.selection.value == pytest.approx(16 / 30)
+    lost = outcome.of(events.LossMeasured)
+    assert [event.round for event in lost] == [1, 2]
+    assert set(lost[0].sites) == {"a1", "b1"}
+    assert lost[0].together.value == pytest.approx(LOSS_CAP * 0.4)
+    assert lost[0].together.low < lost[0].sites["a1"].value < lost[0].together.high
+    assert lost[0].sites["a1"].low < lost[0].together.low  # fewer patients say less
+
+
+def test_a_site_of_which_nothing_is_known_says_so(tmp_path: Path) -> None:
+    """A hospital without audit patients sends noise, and one with few patients drowns in it."""
+    empty = Hospital(
+        evaluate=changed(losses={"loss": 0.4, "patients": -0.7}, groups={"age_band=under 40": np.full((2, 2), 2.0)})
+    )
+    outcome = federate(four(b1=empty), tmp_path, "rounds=1")
+    assert not outcome.of(events.SiteLeftOut)
+    assert outcome.of(events.LossMeasured)[0].sites["b1"] is None
+    assert outcome.of(events.GroupsEvaluated)[0].groups["age_band=under 40"] is None
 
 
 def test_the_checkpoint_is_the_global_model_of_its_round(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""How good a model is for one group of patients, from counts that may carry noise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedfm.metrics.performance import Cells, Estimate, performance, share_of
+
+LEAST_PATIENTS = 11
+"""Fewest patients of a figure, for certain: smaller cells are not shown (CMS cell size suppression policy)."""
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """What counts say about one group; None where there are too few patients to say it.
+
+    Attributes:
+        patients: Patients counted; its interval holds the noise only.
+        accuracy: Share of patients with the right class.
+        sensitivity: Share of positive patients found; two classes only.
+        selection: Share of patients who are called positive; two classes only.
+    """
+
+    patients: Estimate
+    accuracy: Estimate | None
+    sensitivity: Estimate | None
+    selection: Estimate | None
+
+
+def group_figures(table: Cells, *, sd: float, positive: int) -> GroupFigures | None:
+    """Estimate the figures of a group.
+
+    Args:
+        table: float64[C, C] patients by label and predicted class, as ``fedfm.metrics.counts.group_tables`` counts
+            them; noise may make some negative.
+        sd: Standard deviation of the noise in each number; 0 where counts are exact.
+        positive: Index of the positive class of a two-class task.
+
+    Returns:
+        None where the group has not ``LEAST_PATIENTS`` for certain.
+    """
+    patients = performance(table, cells_sd=sd, positive=positive).patients
+    if patients.low < LEAST_PATIENTS:
+        return None
+
+    def share(part: Cells, whole: Cells) -> Estimate | None:
+        return share_of(table, part, whole, cells_sd=sd, least=LEAST_PATIENTS)
+
+    everyone, is_right = np.ones_like(table), np.eye(len(table))
+    if len(table) > 2:
+        return GroupFigures(patients, share(is_right, everyone), None, None)
+    is_positive, is_called = np.zeros_like(table), np.zeros_like(table)
+    is_positive[positive], is_called[:, positive] = 1, 1
+    return GroupFigures(
+        patients=patients,
+        accuracy=share(is_right, everyone),
+        sensitivity=share(is_positive * is_called, is_positive),
+        selection=share(is_called, everyone),
+    )
