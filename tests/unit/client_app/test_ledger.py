@@ -88,7 +88,7 @@ def _charge_many(folder: str, run: str) -> None:
 
 
 def test_two_processes_lose_no_charge(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # spawning would import all anew
     workers = [context.Process(target=_charge_many, args=(str(tmp_path), run)) for run in "ab"]
     for worker in workers:
         worker.start()
