@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedfm.examples import Example
-from scripts.benchmarks import flamby, heart_disease, icu_notes
+from scripts.benchmarks import flamby, heart_disease, icu_notes, icu_tables
 from scripts.benchmarks.flamby import Centre, fedavg_accuracy
 from scripts.benchmarks.heart_disease import mean_site_accuracy, patients_half_width
 from scripts.benchmarks.icu_notes import FOLDS, Region, baselines_of, folds_of
