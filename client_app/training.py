@@ -15,7 +15,6 @@ from client_app.sampling import Uniform, poisson_sample
 from fedfm.config.study import Training
 from fedfm.model.classifier import Classifier
 
-
 ENOUGH, STRETCH = 12, 1.2
 """A micro-batch of so many examples takes no example that is so many times as long as its shortest unit."""
 
