@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opacus.accountants import PRVAccountant
 
-from client_app import checks, private_step, rounds, statistics
+from client_app import checks, private_step, releases, rounds, statistics
 from client_app.cohorts import prepare
 from client_app.ledger import Ledger
 from client_app.rounds import Round
@@ -20,6 +20,7 @@ from fedfm.config.compose import compose_study, load_site, study_from_json
 from fedfm.errors import FedFMError
 from fedfm.model.build import build_model
 from fedfm.parameters import trainable
+from fedfm.plan import Plan
 from fedfm.wire import PrivacySpent
 from tests.integration.conftest import TINY, TrainerProcess, request, write_hospital
 
@@ -113,7 +114,9 @@ COMPUTED: dict[str, tuple[Any, str, str, int, tuple[str, ...]]] = {
     # purpose: where it is computed, the call, the round, and what the study says
     "training": (private_step.SecureDPOptimizer, "add_noise", "train", 1, ()),
     "reweighting": (rounds, "group_label_table", "train", 1, REWEIGHTED),
-    "evaluation": (rounds, "patient_cells", "evaluate", 1, ()),
+    "evaluation": (releases, "patient_cells", "evaluate", 1, ()),
+    "groups": (releases, "group_tables", "evaluate", 3, ()),
+    "loss": (releases, "clipped_loss", "evaluate", 1, ()),
     "explanation": (checks, "explain", "evaluate", 3, ()),
     "statistics": (statistics, "exact_sums", "summarise", 0, ("standardize=global",)),
 }
@@ -136,6 +139,11 @@ def crashed(trainer: Trainer, start: Arrays, purpose: str) -> list[str]:
 def check_charged_before_computed(folder: Path, start: Arrays, purpose: str) -> None:
     trainer = Trainer(load_site(write_hospital(folder)))
     assert purpose in crashed(trainer, start, purpose)
+
+
+def test_every_release_of_a_plan_is_among_them() -> None:
+    planned = {field.name for field in fields(Plan)} - {"delta", "planned", "last_evaluation"}  # an evaluation, too
+    assert planned == set(COMPUTED)
 
 
 @pytest.mark.parametrize("purpose", COMPUTED)
@@ -182,8 +190,8 @@ def charged_after_computing() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Round, "charge", lambda *call: owed.append(call))
-        for name in ("train", "evaluate"):
-            patch.setattr(rounds, name, paid(getattr(rounds, name)))
+        for module, name in ((rounds, "train"), (releases, "evaluate")):
+            patch.setattr(module, name, paid(getattr(module, name)))
         yield
 
 
@@ -196,7 +204,7 @@ def test_a_ledger_that_is_not_charged_is_caught(tmp_path: Path, start: Arrays) -
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
-@pytest.mark.parametrize("purpose", ["training", "evaluation", "explanation"])
+@pytest.mark.parametrize("purpose", ["training", "evaluation", "groups", "loss", "explanation"])
 def test_a_ledger_that_is_charged_after_computing_is_caught(tmp_path: Path, start: Arrays, purpose: str) -> None:
     """Its answers are right; only a crash shows it."""
     with charged_after_computing():
