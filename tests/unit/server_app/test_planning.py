@@ -95,7 +95,7 @@ def test_test_and_audit_patients_are_counted_as_often_as_they_are_asked() -> Non
     assert 2.9 < found.audit <= 3
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     patients=st.integers(20, 5000),
     epsilon=st.floats(0.3, 3),
