@@ -6,9 +6,10 @@ never trained on. The 6,000 that may train are the same for all; a draw says whi
 Rounds, steps, step length and clipping were chosen for each epsilon, size and number of silos by accuracy on 1,000 of
 the 6,000, training on draws from the other 5,000, by the same steps in plain numpy: rounds x steps {5x4, 10x1, 10x2,
 10x4, 20x2}, clipping {0.1, 0.5, 1}, step length {1, 2, 4, 8, 16, 32}; for four silos of 1,000 also {2x10, 4x5, 5x6,
-8x4}, clipping {0.02, 2}, momentum {0.8, 0.95}, weight decay {0.002, 0.01} and centred inputs, none of which was better
-by more than the draws differ. Without privacy: {5x4, 10x4, 10x10}, step length {0.5, 1, 2, 4, 8}, not clipped. Those
-1,000 texts are also in the draws that are reported, for all models alike; no choice was made on tested texts.
+8x4, 10x10, 20x4}, clipping {0.02, 2}, momentum {0.8, 0.95}, weight decay {0.002, 0.01} and centred inputs, none of
+which was better by more than the draws differ. Without privacy: {5x4, 10x4, 10x10}, step length {0.5, 1, 2, 4, 8}, not
+clipped. Those 1,000 texts are also in the draws that are reported, for all models alike; no choice was made on tested
+texts.
 """
 
 import tempfile
