@@ -169,7 +169,7 @@ def _exposure(site: Site) -> tuple[str, ...]:
     return paragraphs(
         f"""
         Differential privacy begins where data leave. Before that, the raw table stays where the hospital keeps it;
-        the trainer reads it, has no network, and answers four calls. What crosses is written to the audit log as
+        the trainer reads it, has no network, and answers five calls. What crosses is written to the audit log as
         kinds, sizes and hashes (fedfm-site audit).
 
         On the hospital's disk, under {site.state}: the ledger, the audit log, and states of the frozen part of the

@@ -120,6 +120,8 @@ def plan_noise(target: float, delta: float, *, sample_rate: float, steps: int, b
 @lru_cache(maxsize=256)  # a pure function; searching takes part of a second, and every round asks again
 def _plan_noise(target: float, delta: float, sample_rate: float, steps: int, before: tuple[Release, ...]) -> float:
     """Search on log(noise) against log(epsilon), which is nearly a straight line: a handful of evaluations."""
+    if before and not is_within(before, target, delta):
+        raise _impossible(target, delta, steps)
     aim = math.log(0.995 * target)
     too_little: tuple[float, float] | None = None  # log noise, log epsilon
     enough: tuple[float, float] | None = None
@@ -137,7 +139,11 @@ def _plan_noise(target: float, delta: float, sample_rate: float, steps: int, bef
         noise = math.exp(_next_guess(too_little, enough, aim))
         if too_little and enough and enough[0] - too_little[0] < 1e-4:  # numbers too coarse to come closer
             return math.exp(enough[0])
-    raise PolicyError(
+    raise _impossible(target, delta, steps)
+
+
+def _impossible(target: float, delta: float, steps: int) -> PolicyError:
+    return PolicyError(
         "SITE-E109",
         "no noise keeps the study within its privacy budget",
         where="privacy.epsilon",
