@@ -104,12 +104,25 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in arrays.items()})
 
 
-def read_arrays(records: RecordDict, record: str, dtype: type[np.generic]) -> dict[str, NDArray[Any]]:
-    """Read arrays of one type; raises ``WireError``. Values may be anything, not-a-number included."""
+def read_arrays(
+    records: RecordDict, record: str, dtype: type[np.generic], *, dimensions: Mapping[str, int] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Read arrays of one type; raises ``WireError``. Values may be anything, not-a-number included.
+
+    Args:
+        records: What was received.
+        record: The one that holds the arrays.
+        dtype: Of every array.
+        dimensions: Exactly the names that must be there, with the number of dimensions of each; None: any.
+    """
     arrays = records[record]
     if not isinstance(arrays, ArrayRecord):
         raise unreadable(record, type(arrays).__name__, "arrays")
-    return {name: _array(f"{record}.{_short(name)}", array, np.dtype(dtype)) for name, array in arrays.items()}
+    found = {name: _array(f"{record}.{_short(name)}", array, np.dtype(dtype)) for name, array in arrays.items()}
+    if dimensions is not None and {name: array.ndim for name, array in found.items()} != dimensions:
+        allowed = ", ".join(f"{name} of {count}" for name, count in dimensions.items())
+        raise unreadable(record, f"{len(found)} arrays of other names or dimensions", f"dimensions: {allowed}")
+    return found
 
 
 def _array(where: str, array: Array, dtype: np.dtype[Any]) -> NDArray[Any]:

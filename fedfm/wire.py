@@ -13,17 +13,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
-from fedfm.records import (
-    Table,
-    checked,
-    read,
-    read_arrays,
-    read_numbers,
-    unreadable,
-    write,
-    write_arrays,
-    write_numbers,
-)
+from fedfm.records import Table, checked, read, read_arrays, read_numbers, write, write_arrays, write_numbers
 
 WIRE_VERSION = 2
 
@@ -268,10 +258,7 @@ def summarise_reply_to_records(reply: SummariseReply) -> RecordDict:
 def summarise_reply_from_records(records: RecordDict) -> SummariseReply:
     """Read what ``summarise_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
     fields = read(_SUMMARISE_REPLY, records, version=WIRE_VERSION, kind="summarise_reply", free={"arrays"})
-    arrays = read_arrays(records, "arrays", np.float64)
-    if set(arrays) != {"sums"}:
-        raise unreadable("arrays", f"{len(arrays)} arrays", "one array, sums")
-    return SummariseReply(**_nested(fields), sums=arrays["sums"])
+    return SummariseReply(**_nested(fields | read_arrays(records, "arrays", np.float64, dimensions={"sums": 1})))
 
 
 def train_reply_to_records(reply: TrainReply) -> RecordDict:
@@ -301,10 +288,8 @@ def evaluate_reply_from_records(records: RecordDict) -> EvaluateReply:
     """Read what ``evaluate_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
     free = {"arrays", "groups", "explanation", "losses"}
     fields = read(_EVALUATE_REPLY, records, version=WIRE_VERSION, kind="evaluate_reply", free=free)
-    arrays = read_arrays(records, "arrays", np.float64)
-    if set(arrays) != {"cells"} or arrays["cells"].ndim != 2:
-        raise unreadable("arrays", f"{len(arrays)} arrays", "one table, cells")
-    fields |= {**arrays, **{name: read_numbers(records, name) for name in ("explanation", "losses")}}
+    fields |= read_arrays(records, "arrays", np.float64, dimensions={"cells": 2})
+    fields |= {name: read_numbers(records, name) for name in ("explanation", "losses")}
     return EvaluateReply(**_nested(fields), groups=read_arrays(records, "groups", np.float64))
 
 

@@ -93,7 +93,7 @@ LIES = {
     "beyond any cohort": (sums(first(1e6)), "ROUND-E030"),
     "below any cohort": (sums(first(-1e6)), "ROUND-E030"),
     "too short": (sums(lambda found: found[:-1]), "ROUND-E030"),
-    "a table": (sums(lambda found: found.reshape(2, 3)), "ROUND-E030"),
+    "a table": (sums(lambda found: found.reshape(2, 3)), "WIRE-E002"),
     "more noise than can be": (changed(sums_sd=1e4), "ROUND-E030"),
     "less noise than none": (changed(sums_sd=-1.0), "ROUND-E030"),
     "endless noise": (changed(sums_sd=math.inf), "ROUND-E030"),
