@@ -29,6 +29,14 @@ def write(records_of: Table, fields: Mapping[str, Any], *, version: int, kind: s
     return records
 
 
+def changed(records: RecordDict, *, text: Mapping[str, str], numbers: Mapping[str, int]) -> RecordDict:
+    """Return a written message with other fields in its text and numbers; all else is shared, not copied."""
+    made = RecordDict(dict(records))
+    made["text"] = ConfigRecord({**records.config_records["text"], **text})
+    made["numbers"] = MetricRecord({**records.metric_records["numbers"], **numbers})
+    return made
+
+
 def read(
     records_of: Table, records: RecordDict, *, version: int, kind: str, free: Collection[str] = ()
 ) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
-from fedfm.records import Table, checked, read, read_arrays, read_numbers, write, write_arrays, write_numbers
+from fedfm.records import Table, changed, checked, read, read_arrays, read_numbers, write, write_arrays, write_numbers
 
 WIRE_VERSION = 2
 
@@ -219,10 +219,7 @@ def request_to_records(request: Request) -> RecordDict:
 
 def with_ledger(records: RecordDict, entries: int, seal: str) -> RecordDict:
     """Return a written request with another ``ledger_entries`` and ``ledger_seal``; arrays are shared, not copied."""
-    told = RecordDict(dict(records))
-    told["text"] = ConfigRecord({**records.config_records["text"], "ledger_seal": seal})
-    told["numbers"] = MetricRecord({**records.metric_records["numbers"], "ledger_entries": entries})
-    return told
+    return changed(records, text={"ledger_seal": seal}, numbers={"ledger_entries": entries})
 
 
 def request_from_records(records: RecordDict) -> Request:

@@ -7,17 +7,17 @@ Infinity, which JSON does not know, is the text ``"Infinity"``; not-a-number is 
 import json
 import math
 import os
-import types
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args
 
 from fedfm.errors import WireError
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
+from server_app.report.typed import typed
 
 EVENTS_VERSION = 1
 
@@ -255,7 +255,7 @@ def _event(document: dict[str, Any]) -> Event:
     version, kind, _ = document.pop("version"), document.pop("kind"), document.pop("time")
     if version != EVENTS_VERSION or kind not in _KINDS:
         raise ValueError(f"version {version}, kind {kind}")
-    event: Event = _typed(_KINDS[kind], document, kind)
+    event: Event = typed(_KINDS[kind], document, kind)
     return event
 
 
@@ -266,41 +266,3 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return "Infinity" if value == math.inf else value
-
-
-def _typed(form: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any field of an event
-    """Return ``value`` as an instance of the annotated type ``form``; raises TypeError where it is not one."""
-    arguments = get_args(form)
-    if form is Any:
-        return value
-    if is_dataclass(form):
-        return _typed_fields(form, value, where)
-    if get_origin(form) in (Union, types.UnionType):  # only "X | None" stands in an event
-        return None if value is None else _typed(arguments[0], value, where)
-    if get_origin(form) is dict:
-        return {name: _typed(arguments[1], item, f"{where}.{name}") for name, item in _is(dict, value, where).items()}
-    if get_origin(form) is tuple:
-        return tuple(_typed(arguments[0], item, where) for item in _is(list, value, where))
-    return _number(value, where) if form is float else _is(form, value, where)
-
-
-def _typed_fields(form: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - any dataclass of an event
-    hints, names = get_type_hints(form), {field.name for field in fields(form)}
-    required = {field.name for field in fields(form) if field.default is MISSING}
-    if not required <= set(_is(dict, value, where)) <= names:  # an older run may lack a field that came later
-        raise TypeError(f"{where}: fields differ in {sorted(set(value) ^ names)}")
-    return form(**{name: _typed(hints[name], item, f"{where}.{name}") for name, item in value.items()})
-
-
-def _number(value: object, where: str) -> float:
-    if value == "Infinity":
-        return math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{where}: {type(value).__name__} instead of a number")
-    return float(value)
-
-
-def _is(form: type, value: Any, where: str) -> Any:  # noqa: ANN401 - any JSON value
-    if type(value) is not form:
-        raise TypeError(f"{where}: {type(value).__name__} instead of {form.__name__}")
-    return value
