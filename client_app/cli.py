@@ -103,9 +103,7 @@ def audit(site_file: SiteFile, as_json: AsJson = False) -> None:
         if entries:
             Console().print(_as_table(site, entries))
         for name, seal in seals.items():
-            _say(
-                f"{name:<7} {'whole, last seal ' + seal if seal else 'empty: nothing entered, left or was charged yet'}"
-            )
+            _say(f"{name:<7} {'whole, last seal ' + seal if seal else 'empty'}")
         _say("Note the seals: whoever puts an older copy in place cannot bring them back.")
 
 
@@ -139,7 +137,7 @@ def audit_privacy(
     canaries: Annotated[int, typer.Option(min=100, max=100_000, help="Planted units; more see smaller faults.")] = 2000,
     models: Annotated[
         int,
-        typer.Option(max=1000, callback=none_or_enough, help="Models of patients to attack; 0: none."),
+        typer.Option(max=1000, callback=none_or_enough, help="Models of patients to attack: 4 to 1000, or 0 for none."),
     ] = 16,
     as_json: AsJson = False,
 ) -> None:

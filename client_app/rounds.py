@@ -1,6 +1,7 @@
 """The hospital's half of Algorithm 1: one training round, in the order of its lines."""
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from fedfm.privacy import Release
 from fedfm.schedule import explanation_rounds
 from fedfm.wire import Description, PrivacySpent, Request, TrainReply
 
-LARGEST_PARAMETER = 1e3
+LARGEST_PARAMETER = 100.0
 """Trained parameters stay far below. Larger ones could overflow for one patient's values and not for
 another's, and so tell them apart before any clipping."""
 
@@ -59,6 +60,11 @@ class Round:
     def private(self) -> bool:
         """Whether the study has a privacy mechanism."""
         return self.study.privacy.mechanism != "none"
+
+    def kept(self, what: str) -> Path:
+        """Return the file of a noised release that is made once: of this run, this study and this cohort."""
+        told = [self.request.run, self.request.study, self.site.cohort or self.site.id, self.site.declared_patients]
+        return Path(self.site.state) / f"{what}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.json"
 
     def charge(self, split: Split, purpose: str, release: Release) -> None:
         """Write a release to the ledger before it is computed.
@@ -140,6 +146,10 @@ def train(asked: Round) -> TrainReply:
 def load_received(asked: Round) -> None:
     """Put the coordinator's parameters into the model, unless they are made to break or to probe it."""
     received = asked.request.parameters
+    if asked.request.round < 1:
+        raise WireError(
+            "SITE-E135", "a round that cannot be", where="round of the request", allowed="1 or more", fix="mend it"
+        )
     check_layout(received, like=asked.prepared.start)
     for name, array in received.items():
         if not (np.abs(array) <= LARGEST_PARAMETER).all():
@@ -191,7 +201,7 @@ def _loss_weights(asked: Round) -> torch.Tensor:
     if release is None or group is None:  # not asked for, or a hospital that cannot name the attribute
         return asked.prepared.train.weights
     table = noisy_table_once(
-        Path(asked.site.state) / f"reweighting-{hashlib.sha256(asked.request.run.encode()).hexdigest()[:16]}.json",
+        asked.kept("reweighting"),
         lambda: _release_table(asked, groups_to_weigh(group), release),
     )
     weights = REWEIGHTINGS[wanted.rule](table, cap=float(wanted.params["cap"]))

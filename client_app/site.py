@@ -98,8 +98,10 @@ def _privacy_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str,
                 f"{getattr(wanted, name):g}",
                 f"at most {policy.max_epsilon:g}",
             )
-    largest = min(policy.max_delta, 1 / site.declared_patients)
+    largest = own_delta(site)  # a larger one would make the epsilon of all studies look smaller than the cap
     if delta(site, study) > largest:
         yield "SITE-E102", "privacy.delta is too large", f"{delta(site, study):.3g}", f"at most {largest:.3g}"
+    if study.training.precision != "float32" and not policy.allow_reduced_precision:
+        yield "SITE-E110", "computes with reduced precision", study.training.precision, "float32"
     if wanted.unit not in policy.units:
         yield "SITE-E108", "unit of privacy not accepted", wanted.unit, ", ".join(policy.units)

@@ -3,10 +3,8 @@
 With ``standardize=global`` they leave, and what those of all sites say comes back; with ``site`` they stay here.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -112,9 +110,7 @@ def _own(asked: Round) -> Arrays:
 
 def _noised_once(asked: Round, release: Release) -> Floats:
     """Return the sums that this run has paid for; pay, compute and keep them the first time."""
-    key = hashlib.sha256(f"{asked.request.run}\0{asked.request.study}".encode()).hexdigest()[:16]
-    path = Path(asked.site.state) / f"statistics-{key}.json"
-    return noisy_table_once(path, lambda: _release(asked, release))
+    return noisy_table_once(asked.kept("statistics"), lambda: _release(asked, release))
 
 
 def _release(asked: Round, release: Release) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
-from fedfm.plan import plan, reweighting
+from fedfm.plan import default_delta, plan, reweighting
 from fedfm.privacy import Release, epsilon
 from server_app.planning import Federation, Outlook, delta, noises, outlook
 
@@ -108,14 +108,14 @@ def _most(too_many: int, fits: Callable[[int], bool]) -> int:
 
 
 def _bad_delta(study: Study, patients: int) -> Iterator[Obstacle]:
-    asked, largest = delta(study, patients), 1 / patients
+    asked, largest = delta(study, patients), default_delta(patients)
     if asked > largest:
         yield Obstacle(
             "SITE-E102",
-            f"delta of {asked:.3g} is above one in {patients} patients: whole records could leave and keep the promise",
+            f"delta of {asked:.3g} is above a tenth of one in {patients} patients: it would make epsilon look small",
             (
-                f"privacy.delta={_down(largest / 10):g}, or leave it empty",
-                f"sites of at most {math.floor(1 / asked)} patients",
+                f"privacy.delta={_down(largest):g}, or leave it empty",
+                f"sites of at most {math.floor(1 / (10 * asked))} patients",
             ),
         )
 

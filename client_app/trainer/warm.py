@@ -86,11 +86,11 @@ class Trainer:
 
 def _check_names(request: Request, study: Study) -> None:
     """Refuse a run's name or a round that the ledger and the audit log should not have to keep."""
-    if not _RUN_NAME.fullmatch(request.run) or request.round > study.rounds:
+    if not _RUN_NAME.fullmatch(request.run) or not 0 <= request.round <= study.rounds:
         raise WireError(
             "SITE-E135",
             "a run or a round that cannot be",
             where="run and round of the request",
-            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round of at most {study.rounds}",
+            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round from 0 to {study.rounds}",
             fix="the coordinator must mend it",
         )

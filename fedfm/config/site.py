@@ -59,6 +59,9 @@ class Policy:
     min_sites: int = setting(2, "fewest sites a study must average over", unit="sites", low=1)
     min_patients: int = setting(20, "fewest training patients to take part", unit="patients", low=2)
     units: list[str] = setting(["patient"], "accepted units of privacy", choices=("patient", "record"))
+    allow_reduced_precision: bool = setting(
+        False, "accept bfloat16: rounding lets one patient move the gradients of others by about 0.1 % of the clip"
+    )
     allow_no_privacy: bool = setting(False, "accept studies without a mechanism; only for public data")
     allow_exact_evaluation: bool = setting(False, "accept exact counts; only for public data")
     allow_random_weights: bool = setting(False, "accept a model without pinned weights; only for tests")

@@ -122,10 +122,10 @@ class Privacy:
     epsilon: float = setting(3.0, "budget of a training patient over all rounds", above=0, high=100)
     evaluation_epsilon: float = setting(3.0, "budget of a test patient over all evaluations", above=0, high=100)
     audit_epsilon: float = setting(3.0, "budget of an audit patient over all checks", above=0, high=100)
-    delta: float | None = setting(None, "chance of failure; empty: 1 / (10 declared patients)", above=0, high=0.1)
+    delta: float | None = setting(None, "chance of failure; empty: 1 / (10 declared patients)", low=1e-12, high=0.1)
     unit: str = setting("patient", "whose presence is hidden", choices=("patient", "record"))
     max_grad_norm: float | None = setting(
-        0.1, "clipping norm of one unit's gradient; empty only without a mechanism", above=0
+        0.1, "clipping norm of one unit's gradient; empty only without a mechanism", low=1e-4, high=1e4
     )
     clipping: str = setting(
         "flat",

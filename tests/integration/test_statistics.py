@@ -63,6 +63,14 @@ def test_sums_are_charged_once_and_sent_again_as_they_are(tmp_path: Path) -> Non
     assert len(charges(trainer)) == 3
 
 
+def test_another_study_in_one_run_has_noised_sums_of_its_own(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path / "a")
+    for cap in (4.0, 2.0):  # a table of the first study could have other groups, or less noise
+        asked = ("reweighting=kamiran_calders", f"reweighting.params.cap={cap}", "task.groups=[sex]", "rounds=9")
+        trainer.train(request(1, start_of(trainer, *asked), *asked))
+    assert [purpose for _, purpose, _ in charges(trainer)].count("reweighting") == 2
+
+
 def test_the_whole_run_stays_within_epsilon(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path / "a")
     trainer.summarise(request(0, {}, *GLOBAL))

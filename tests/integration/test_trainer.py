@@ -137,6 +137,7 @@ def test_hostile_requests_are_refused_and_spend_nothing(
         hostile.append(request_to_proto(request(1, {**start_parameters, **change})))
     poisoned = {name: np.full_like(array, np.nan) for name, array in start_parameters.items()}
     hostile.append(request_to_proto(request(1, poisoned)))
+    hostile.append(request_to_proto(request(0, start_parameters)))
     huge = {name: np.full_like(array, 3e38) for name, array in start_parameters.items()}
     hostile.append(request_to_proto(request(1, huge)))
     hostile += [request_to_proto(request(1, start_parameters, run=run)) for run in ("", "a/../b", "x" * 2_000_000)]

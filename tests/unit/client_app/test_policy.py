@@ -50,6 +50,8 @@ def test_the_default_study_is_accepted_by_the_default_policy() -> None:
         ("min_sites=1", "SITE-E107"),
         ("privacy=record", "SITE-E108"),
         ("model=tiny", "SITE-E140"),
+        ("privacy.delta=0.0003", "SITE-E102"),  # above 1 / (10 patients): it would make other epsilons look small
+        ("training.precision=bfloat16", "SITE-E110"),
     ],
 )
 def test_each_cap_refuses_what_is_beyond_it(override: str, code: str) -> None:

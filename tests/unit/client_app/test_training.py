@@ -11,8 +11,10 @@ from client_app import noise
 from client_app.noise import secure_uniform
 from client_app.private_step import Mechanism
 from client_app.training import Cohort, fine_tune_by_unit, fine_tune_openly, micro_batches
-from fedfm.config.study import Training
+from fedfm.config.settings import settings_of
+from fedfm.config.study import Study, Training
 
+CLIPS = [entry for entry in settings_of(Study) if entry.path == "privacy.max_grad_norm"]
 TINY_NOISE = 1e-12  # Opacus takes no zero; this is below float32's resolution
 
 
@@ -94,16 +96,25 @@ def test_step_equals_a_loop_over_patients(micro_batch: int, clip: float) -> None
     assert (found - expected).norm() / expected.norm() < 1e-5
 
 
-def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm() -> None:
-    clip = 0.05
+def moved_by_one(clip: float) -> float:
+    """By how much an extreme patient moves the sum, in clipping norms."""
     usual = cohort_of([2, 1, 3])
     extreme = cohort_of([2, 1, 3, 8])
     states = list(usual.states) + [state * 1e6 for state in extreme.states[6:]]
     with_extreme = Cohort(states, torch.cat([usual.labels, extreme.labels[6:]]), extreme.units, extreme.weights)
     mechanism = Mechanism(TINY_NOISE, clip, expected_units=3)
     difference = moved(with_extreme, mechanism) - moved(usual, mechanism)
-    assert float(difference.norm()) <= clip * (1 + 1e-4)
-    assert float(difference.norm()) > 0.5 * clip  # the bound is reached, so the test can fail
+    return float(difference.norm()) / clip
+
+
+def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm() -> None:
+    assert 0.5 < moved_by_one(0.05) <= 1 + 1e-4  # the bound is reached, so the test can fail
+
+
+@pytest.mark.parametrize("clip", [entry.rule[end] for entry in CLIPS for end in ("low", "high")])
+def test_the_bound_holds_at_both_ends_of_what_a_study_may_ask(clip: float) -> None:
+    """A smaller norm would be lost in the rounding of float32, and one patient would move the sum by more."""
+    assert moved_by_one(clip) <= 1 + 1e-4
 
 
 def test_a_patient_does_not_move_the_weights_of_others() -> None:

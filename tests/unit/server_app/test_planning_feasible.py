@@ -49,8 +49,8 @@ def test_a_delta_above_one_patient_names_the_cohort_that_may_have_it() -> None:
     study = study_of("privacy.delta=0.0005")
     _, (problem,) = obstacles(study, 3000, Federation(2, 66), CAPS)
     assert problem.code == refusal_of(study, 3000) == "SITE-E102"
-    assert problem.instead == ("privacy.delta=3.3e-05, or leave it empty", "sites of at most 2000 patients")
-    assert obstacles(study, 2000, Federation(2, 66), CAPS)[1] == []
+    assert problem.instead == ("privacy.delta=3.3e-05, or leave it empty", "sites of at most 200 patients")
+    assert obstacles(study, 200, Federation(2, 66), CAPS)[1] == []
 
 
 @pytest.mark.parametrize(
