@@ -80,6 +80,7 @@ def everybody(cohort: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any
     [[], ["training.sample_rate=0.25"], ["privacy=record"], ["privacy.max_grad_norm=7.5", "privacy.epsilon=1"]],
     ids=["patient", "sampled", "record", "large-clip"],
 )
+@pytest.mark.slow
 def test_a_private_step_as_planned_is_not_accused(overrides: list[str]) -> None:
     found = audited(*overrides)
     assert found.status == "consistent"
@@ -259,6 +260,7 @@ def test_a_violated_claim_ends_with_code_1_and_is_said_first(tmp_path: Path, mon
     assert "MORE LEAKS THAN CLAIMED" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_membership_attack_finds_training_without_the_claimed_noise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def residuals(found: np.ndarray) -> np.ndarray:
     return rest
 
 
+@pytest.mark.slow
 def test_two_sites_alike_in_all_add_noise_of_their_own(site_file: Path) -> None:
     """Equal data, equal configuration, equal seed: run by run, the noise of one says nothing of the other's."""
     first, second = (updates(site_file, runs=9, name=name) for name in ("a", "b"))
@@ -45,6 +46,7 @@ def test_two_sites_alike_in_all_add_noise_of_their_own(site_file: Path) -> None:
     assert abs(correlation) < 4 / (first.size * 8 / 9) ** 0.5
 
 
+@pytest.mark.slow
 def test_subtracting_two_sites_updates_reveals_nothing_planted(site_file: Path, tmp_path: Path) -> None:
     """Had both sites the same noise, the difference of their updates would be the planted patient alone."""
     planted_file = write_hospital(tmp_path / "planted", patients=81, policy=POLICY)  # one patient more
@@ -55,6 +57,7 @@ def test_subtracting_two_sites_updates_reveals_nothing_planted(site_file: Path, 
     assert differences.std(axis=0, ddof=1).mean() == pytest.approx(2**0.5 * own, rel=0.25)  # two noises
 
 
+@pytest.mark.slow
 def test_the_studys_seed_leaves_the_noise_alone(site_file: Path) -> None:
     seven, eight = (updates(site_file, runs=6, name=f"s{seed}", overrides=(f"seed={seed}",)) for seed in (7, 8))
     assert residuals(seven).std() == pytest.approx(residuals(eight).std(), rel=0.25)

@@ -79,6 +79,7 @@ def test_silos_share_no_text_and_a_draw_is_a_draw(encoded: Encoded, tmp_path: Pa
     assert set(dealt[1]) != set(dealt[2])
 
 
+@pytest.mark.slow
 def test_studies_run_through_the_real_apps_private_ones_first(
     encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ def test_a_wrong_study_prints_nothing(console: Console) -> None:
 
 def test_explain(console: Console) -> None:
     explain("privacy.delta", console=console)
-    assert "above 0, at most 0.1" in text_of(console)
+    assert "at least 1e-12, at most 0.1" in text_of(console)
     explain("task.columns[].name", console=console)
     assert "it must be set" in text_of(console)
     with pytest.raises(ConfigError, match=r"did you mean privacy\.delta"):
