@@ -4,14 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from client_app.ledger import SPLITS, Charge, Ledger, Split
+from client_app.ledger import SPLITS, Charge, Split, ledger_of
 from client_app.site import own_delta
 from fedfm.config.site import Site
 from fedfm.privacy import epsilon
@@ -73,7 +72,7 @@ def spending(site: Site, *, delta: float | None) -> Spending:
     Raises:
         DataError: The ledger was edited, cut or damaged.
     """
-    charges = Ledger(Path(site.state), site.cohort or site.id).charges()
+    charges = ledger_of(site).charges()
     stated = own_delta(site) if delta is None else delta
     deltas = sorted({*_DELTAS, own_delta(site), stated}, reverse=True)
     at = {each: dict.fromkeys(SPLITS, 0.0) | _composed(charges, each) for each in deltas}

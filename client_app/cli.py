@@ -18,7 +18,7 @@ from client_app.budget import as_json as budget_figures
 from client_app.budget import spending, tables
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
-from client_app.ledger import Ledger
+from client_app.ledger import ledger_of
 from client_app.privacy_audit import figures, lines, none_or_enough, read_study, run_audit
 from client_app.privacy_report import site_figures, site_statement, write_statement
 from fedfm.config.compose import load_site
@@ -53,7 +53,7 @@ def check(site_file: SiteFile) -> None:
         if wrong:
             _explain(*wrong)
             raise typer.Exit(2)
-        charges, entries = len(_ledger(site).charges()), len(_audit(site).entries())
+        charges, entries = len(ledger_of(site).charges()), len(_audit(site).entries())
         _say(f"OK  {site.id}")
         _say(f"  table      {len(table.columns)} columns, the {len(named)} that the site file names among them")
         _say(f"  ledger     whole, {charges} charges")
@@ -96,7 +96,7 @@ def audit(site_file: SiteFile, as_json: AsJson = False) -> None:
     with _friendly():
         site = load_site(site_file)
         entries = _audit(site).entries()
-        seals = {"audit": str(entries[-1]["seal"]) if entries else None, "ledger": _ledger(site).head()[1] or None}
+        seals = {"audit": str(entries[-1]["seal"]) if entries else None, "ledger": ledger_of(site).head()[1] or None}
         if as_json:
             _print_json({"site": site.id, "seals": seals, "entries": entries})
             return
@@ -194,10 +194,6 @@ def _columns_named(site: Site) -> Iterator[tuple[str, str]]:
     yield from ((f"data.groups.{attribute}.column", group.column) for attribute, group in data.groups.items())
     if data.split.column:
         yield "data.split.column", data.split.column
-
-
-def _ledger(site: Site) -> Ledger:
-    return Ledger(Path(site.state), site.cohort or site.id)
 
 
 def _audit(site: Site) -> AuditLog:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from client_app.chain import Chain, Entry
 from fedfm import privacy
+from fedfm.config.site import Site
 from fedfm.errors import PolicyError, PrivacyBudgetExceeded
 from fedfm.privacy import Release
 
@@ -64,6 +65,8 @@ class Ledger:
         self._chain = Chain(folder / f"ledger-{cohort}.jsonl")
         self._charges: list[Charge] = []
         self._spent: dict[tuple[Split, str | None], _Steps] = defaultdict(lambda: defaultdict(int))
+        self._units: set[str] = set()
+        self._divisions: set[str] = set()
 
     @property
     def path(self) -> Path:
@@ -149,18 +152,19 @@ class Ledger:
 
     def _refuse_another_kind(self, charge: Charge) -> None:
         """One sum is right for one unit and one division: who moves from one split to another spends in both."""
-        units = {past.unit for past in self._charges} | {charge.unit}
-        divisions = {past.division for past in [*self._charges, charge] if past.division}
-        if len(units) > 1 or len(divisions) > 1:
+        if self._units - {charge.unit}:
             raise PolicyError(
                 "SITE-E117",
-                "the ledger counts for another unit of privacy"
-                if len(units) > 1
-                else "the ledger counts for patients that were divided into train, audit and test otherwise",
-                where="privacy.unit of the study" if len(units) > 1 else "data.split of site.yaml",
-                fix="ask for the unit that this cohort began with"
-                if len(units) > 1
-                else "put data.split back as it was when this cohort was first used",
+                "the ledger counts for another unit of privacy",
+                where="privacy.unit of the study",
+                fix="ask for the unit that this cohort began with",
+            )
+        if len((self._divisions | {charge.division}) - {""}) > 1:
+            raise PolicyError(
+                "SITE-E117",
+                "the ledger counts for patients that were divided into train, audit and test otherwise",
+                where="data.split of site.yaml",
+                fix="put data.split back as it was when this cohort was first used",
             )
 
     def _take(self, entries: list[Entry]) -> None:
@@ -168,12 +172,19 @@ class Ledger:
         for entry in entries[len(self._charges) :]:
             charge = _charge(entry)
             self._charges.append(charge)
+            self._units.add(charge.unit)
+            self._divisions.add(charge.division)
             kind = charge.release.noise_multiplier, charge.release.sample_rate
             for run in (None, charge.run):
                 self._spent[charge.split, run][kind] += charge.release.steps
 
     def _history(self, split: Split, run: str | None) -> list[Release]:
         return [Release(noise, rate, steps) for (noise, rate), steps in self._spent[split, run].items()]
+
+
+def ledger_of(site: Site) -> Ledger:
+    """Return the ledger of the site's cohort."""
+    return Ledger(Path(site.state), site.cohort or site.id)
 
 
 def _beyond(charge: Charge, after: list[Release], limit: float, delta: float, *, name: str) -> PrivacyBudgetExceeded:

@@ -24,7 +24,7 @@ from client_app.membership import Claim, Members, MembershipResult, Scores, atta
 from client_app.noise import secure_uniform
 from client_app.private_step import Mechanism
 from client_app.site import agreed_plan
-from client_app.training import Cohort, fine_tune_by_unit, fine_tune_openly
+from client_app.training import Cohort, by_length, fine_tune_by_unit, fine_tune_openly
 from fedfm.config.compose import study_from_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -181,11 +181,9 @@ def train_all_rounds(site: Site, study: Study, planned: Plan, prepared: Prepared
 
 def unit_confidences(model: Classifier, cohort: Cohort, *, micro_batch: int) -> Scores:
     """Return float64[P]: the mean over a unit's examples of log(p / (1 - p)), p the probability of the true class."""
-    order = sorted(range(len(cohort.states)), key=lambda i: cohort.states[i].shape[0])
-    sure = np.zeros(len(order))
+    sure = np.zeros(len(cohort.states))
     with torch.no_grad():
-        for start in range(0, len(order), micro_batch):
-            chosen = order[start : start + micro_batch]
+        for chosen in by_length(cohort.states, micro_batch):
             logits = model([cohort.states[i] for i in chosen]).double().cpu()
             labels = cohort.labels[chosen][:, None]
             others = logits.scatter(1, labels, -torch.inf).logsumexp(dim=1)

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from client_app.ledger import SPLITS, Charge, Ledger, Split
+from client_app.ledger import SPLITS, Charge, Split, ledger_of
 from client_app.site import own_delta
 from fedfm import privacy
 from fedfm.config.site import Policy, Site
@@ -36,7 +36,7 @@ def site_statement(site: Site) -> Statement:
     Raises:
         DataError: The ledger was edited, cut or damaged.
     """
-    charges = _ledger(site).charges()
+    charges = ledger_of(site).charges()
     return statement(_facts(site, charges))
 
 
@@ -46,7 +46,7 @@ def site_figures(site: Site) -> dict[str, Any]:
     Raises:
         DataError: The ledger was edited, cut or damaged.
     """
-    charges, stated = _ledger(site).charges(), own_delta(site)
+    charges, stated = ledger_of(site).charges(), own_delta(site)
     made = statement(_facts(site, charges))
     deltas = (stated, *_DELTAS)
     return {
@@ -89,10 +89,6 @@ def write_statement(path: Path, text: str) -> None:
             found=problem.strerror or type(problem).__name__,
             fix="name a file in a folder that is there and that this user may write",
         ) from problem
-
-
-def _ledger(site: Site) -> Ledger:
-    return Ledger(Path(site.state), site.cohort or site.id)
 
 
 def _facts(site: Site, charges: list[Charge]) -> Facts:

@@ -19,7 +19,7 @@ from client_app import checks
 from client_app.data.groups import declared_groups
 from client_app.noise import noised_sums
 from client_app.rounds import Round, audit_documents, load_received
-from client_app.training import Cohort
+from client_app.training import Cohort, by_length
 from fedfm.examples import Example
 from fedfm.metrics.counts import clipped_loss, columns, group_tables, patient_cells
 from fedfm.model.classifier import Classifier
@@ -138,11 +138,9 @@ def _members(asked: Round) -> dict[str, dict[str, NDArray[np.bool_]]]:
 
 def _logits(model: Classifier, cohort: Cohort, micro_batch: int, classes: int) -> Tensor:
     """Return float64[N, C] on the CPU, in the order of the cohort."""
-    order = sorted(range(len(cohort.states)), key=lambda i: cohort.states[i].shape[0])
-    found = torch.zeros((len(order), classes), dtype=torch.float64)
+    found = torch.zeros((len(cohort.states), classes), dtype=torch.float64)
     with torch.no_grad():
-        for start in range(0, len(order), micro_batch):
-            chosen = order[start : start + micro_batch]
+        for chosen in by_length(cohort.states, micro_batch):
             found[chosen] = model([cohort.states[i] for i in chosen]).double().cpu()
     return found
 

@@ -146,10 +146,6 @@ def train(asked: Round) -> TrainReply:
 def load_received(asked: Round) -> None:
     """Put the coordinator's parameters into the model, unless they are made to break or to probe it."""
     received = asked.request.parameters
-    if asked.request.round < 1:
-        raise WireError(
-            "SITE-E135", "a round that cannot be", where="round of the request", allowed="1 or more", fix="mend it"
-        )
     check_layout(received, like=asked.prepared.start)
     for name, array in received.items():
         if not (np.abs(array) <= LARGEST_PARAMETER).all():

@@ -14,6 +14,7 @@ from client_app.cohorts import Prepared
 from client_app.noise import noised_sums
 from client_app.reweighting import noisy_table_once
 from client_app.rounds import Round
+from client_app.training import by_length
 from fedfm import statistics
 from fedfm.arrays import Arrays
 from fedfm.config.study import Study
@@ -125,11 +126,9 @@ def _noise_of(study: Study, release: Release) -> float:
 
 def _inputs(model: Classifier, states: Sequence[torch.Tensor], micro_batch: int) -> Floats:
     """Return float64[N, ...] what the standardisation is applied to; of similar length together."""
-    order = sorted(range(len(states)), key=lambda i: states[i].shape[0])
     rows: dict[int, Floats] = {}
     with torch.no_grad():
-        for start in range(0, len(order), micro_batch):
-            chosen = order[start : start + micro_batch]
+        for chosen in by_length(states, micro_batch):
             found = model.unstandardized([states[i] for i in chosen]).double().cpu().numpy()
             rows.update(zip(chosen, found, strict=True))
     return np.stack([rows[i] for i in range(len(states))])

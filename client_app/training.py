@@ -1,6 +1,6 @@
 """Local fine-tuning from cached states: what one round of Algorithm 1, line 8, does at a site."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,6 +171,13 @@ def micro_batches(cohort: Cohort, sample: NDArray[np.intp], size: int) -> list[M
         groups[-1].append(members)
         room -= len(members)
     return [_micro_batch(group) for group in groups]
+
+
+def by_length(states: Sequence[Tensor], size: int) -> Iterator[list[int]]:
+    """Yield the indices of all states, at most ``size`` at a time, shortest first, so that little is padded."""
+    order = sorted(range(len(states)), key=lambda i: states[i].shape[0])
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
 
 
 def pull(parameters: Sequence[nn.Parameter], start: Sequence[Tensor], training: Training) -> None:

@@ -3,12 +3,11 @@
 import re
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from client_app import releases, rounds, statistics
 from client_app.cohorts import Prepared, prepare
-from client_app.ledger import Ledger
+from client_app.ledger import ledger_of
 from client_app.rounds import Round
 from client_app.site import accept, agreed_plan
 from fedfm.config.compose import study_from_json, study_to_json
@@ -31,7 +30,7 @@ class Trainer:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.ledger = Ledger(Path(site.state), site.cohort or site.id)
+        self.ledger = ledger_of(site)
         self._lock = threading.Lock()
         self._warm: tuple[str, Prepared] | None = None
 
@@ -57,7 +56,7 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, lambda asked: rounds.train(statistics.standardized(asked)))
+        return self._answer(request, lambda asked: rounds.train(statistics.standardized(asked)), first=1)
 
     def evaluate(self, request: Request) -> EvaluateReply:
         """Answer with sums over test and audit patients.
@@ -65,12 +64,12 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, lambda asked: releases.evaluate(statistics.standardized(asked)))
+        return self._answer(request, lambda asked: releases.evaluate(statistics.standardized(asked)), first=1)
 
-    def _answer(self, request: Request, how: Callable[[Round], Reply]) -> Reply:
+    def _answer(self, request: Request, how: Callable[[Round], Reply], *, first: int = 0) -> Reply:
         with self._lock:
             study = study_from_json(request.study)
-            _check_names(request, study)
+            _check_names(request, study, first=first)
             accept(self.site, study)
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
@@ -84,13 +83,13 @@ class Trainer:
         return self._warm[1]
 
 
-def _check_names(request: Request, study: Study) -> None:
+def _check_names(request: Request, study: Study, *, first: int) -> None:
     """Refuse a run's name or a round that the ledger and the audit log should not have to keep."""
-    if not _RUN_NAME.fullmatch(request.run) or not 0 <= request.round <= study.rounds:
+    if not _RUN_NAME.fullmatch(request.run) or not first <= request.round <= study.rounds:
         raise WireError(
             "SITE-E135",
             "a run or a round that cannot be",
             where="run and round of the request",
-            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round from 0 to {study.rounds}",
+            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round from {first} to {study.rounds}",
             fix="the coordinator must mend it",
         )

@@ -15,28 +15,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from client_app.site import agreed_plan
-from fedfm.config.compose import compose_study
-from fedfm.config.site import Data, Policy, Site, Split
-from fedfm.config.study import Study
 from fedfm.model.build import build_model
 from server_app.cli import app
 from server_app.planning import Federation, delta, noise_to_signal, noises, outlook, some_of, trained_parameters
 from server_app.planning_command import Wishes, show
-from server_app.planning_feasible import Caps
-
-CAPS = Caps(max_epsilon=3.0, least_noise=0.3)
-HEAD = ["adapter=head", "model=tiny"]
+from tests.unit.server_app.plans import CAPS, HEAD, site_of, study_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-
-
-def study_of(*overrides: str) -> Study:
-    return compose_study([*HEAD, *overrides]).value
-
-
-def site_of(patients: int) -> Site:
-    data = Data(path="x", loader="text", patient="p", label="y", label_map={}, split=Split())
-    return Site(id="north", declared_patients=patients, data=data, policy=Policy(allow_random_weights=True), state="s")
 
 
 @pytest.mark.parametrize("patients", [20, 100, 1000])

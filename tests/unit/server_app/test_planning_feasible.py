@@ -4,25 +4,13 @@ import pytest
 
 from client_app.site import accept, agreed_plan
 from fedfm.config.compose import compose_study
-from fedfm.config.site import Data, Policy, Site, Split
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
 from server_app.planning import Federation, noises, outlook
 from server_app.planning_feasible import Caps, obstacles
-
-CAPS = Caps(max_epsilon=3.0, least_noise=0.3)
-HEAD = ["adapter=head", "model=tiny"]
+from tests.unit.server_app.plans import CAPS, HEAD, site_of, study_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-
-
-def study_of(*overrides: str) -> Study:
-    return compose_study([*HEAD, *overrides]).value
-
-
-def site_of(patients: int) -> Site:
-    data = Data(path="x", loader="text", patient="p", label="y", label_map={}, split=Split())
-    return Site(id="north", declared_patients=patients, data=data, policy=Policy(allow_random_weights=True), state="s")
 
 
 def test_a_feasible_study_has_nothing_in_the_way_and_a_site_accepts_it() -> None:
