@@ -7,7 +7,8 @@ from flwr.clientapp import ClientApp
 
 from client_app.trainer.connect import AnyTrainer, connect
 from client_app.trainer.incidents import as_refusal
-from fedfm import wire
+from fedfm import wire_records
+from fedfm.wire import Request
 
 REFUSED = 1000
 """Flower error code of a coded refusal; its reason is the text of a ``FedFMError``."""
@@ -18,31 +19,37 @@ app = ClientApp()
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Answer who this site is and that it can take part."""
-    return _answer(message, context, lambda trainer, asked: wire.description_to_records(trainer.describe(asked)))
+    return _answer(
+        message, context, lambda trainer, asked: wire_records.description_to_records(trainer.describe(asked))
+    )
 
 
 @app.query("summarise")
 def summarise(message: Message, context: Context) -> Message:
     """Answer with sums over training patients, before round 1."""
-    return _answer(message, context, lambda trainer, asked: wire.summarise_reply_to_records(trainer.summarise(asked)))
+    return _answer(
+        message, context, lambda trainer, asked: wire_records.summarise_reply_to_records(trainer.summarise(asked))
+    )
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Answer with the update of one round."""
-    return _answer(message, context, lambda trainer, asked: wire.train_reply_to_records(trainer.train(asked)))
+    return _answer(message, context, lambda trainer, asked: wire_records.train_reply_to_records(trainer.train(asked)))
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Answer with sums over test and audit patients."""
-    return _answer(message, context, lambda trainer, asked: wire.evaluate_reply_to_records(trainer.evaluate(asked)))
+    return _answer(
+        message, context, lambda trainer, asked: wire_records.evaluate_reply_to_records(trainer.evaluate(asked))
+    )
 
 
-def _answer(message: Message, context: Context, ask: Callable[[AnyTrainer, wire.Request], RecordDict]) -> Message:
+def _answer(message: Message, context: Context, ask: Callable[[AnyTrainer, Request], RecordDict]) -> Message:
     """Flower sends the text of an exception to the coordinator; so none may get that far."""
     try:
-        asked = wire.request_from_records(message.content)
+        asked = wire_records.request_from_records(message.content)
         return Message(ask(connect(context.node_config), asked), reply_to=message)
     except Exception as error:
         return Message(Error(REFUSED, str(as_refusal(error))), reply_to=message)

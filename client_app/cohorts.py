@@ -21,6 +21,7 @@ from fedfm.examples import Example, Splits
 from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import trainable
+from fedfm.signals import asks_losses, audit_attribute, group_loss_attribute
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def prepare(site: Site, study: Study) -> Prepared:
         model=model,
         splits=splits,
         train=train,
-        audit=_cohort(site, study, model, splits.audit if study.evaluation.audit_loss else ()),
+        audit=_cohort(site, study, model, splits.audit if _measures_audit(study) else ()),
         test=_cohort(site, study, model, splits.test),
         start=trainable(model),
         micro_batch=micro_batch_of(model, train.states, wanted=site.micro_batch),
@@ -125,6 +126,10 @@ def _cohort(site: Site, study: Study, model: Classifier, examples: Sequence[Exam
         units=units_of(examples, by_record=study.privacy.unit == "record"),
         weights=torch.ones(len(examples)),
     )
+
+
+def _measures_audit(study: Study) -> bool:
+    return asks_losses(study) or bool(audit_attribute(study) or group_loss_attribute(study))
 
 
 def _enough_patients(site: Site, train: Sequence[Example]) -> None:

@@ -23,8 +23,8 @@ from client_app.training import Cohort, by_length
 from fedfm.examples import Example
 from fedfm.metrics.counts import clipped_loss, columns, group_tables, patient_cells
 from fedfm.model.classifier import Classifier
-from fedfm.plan import sd
-from fedfm.schedule import explanation_rounds
+from fedfm.plan import crossed, sd
+from fedfm.schedule import closing_round, explanation_rounds, group_rounds
 from fedfm.wire import EvaluateReply
 
 Table = NDArray[np.float64]
@@ -59,6 +59,7 @@ def evaluate(asked: Round) -> EvaluateReply:
         explanation_sd=explanation_sd,
         losses=losses,
         losses_sd=losses_sd,
+        alone=np.zeros((len(asked.study.task.labels), 0)),
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
@@ -67,9 +68,11 @@ def evaluate(asked: Round) -> EvaluateReply:
 def _count(asked: Round) -> _Counts:
     """Count test patients by label and score; after the last round by groups, too."""
     study, prepared = asked.study, asked.prepared
-    is_last = asked.request.round == study.rounds
-    release = asked.plan.last_evaluation if is_last else asked.plan.evaluation
-    by_groups = asked.plan.groups if is_last and _listed(asked) else None
+    number, plan = asked.request.round, asked.plan
+    is_last = number == closing_round(study)
+    release = plan.last_evaluation if is_last else plan.evaluation
+    counts_groups = number in group_rounds(study) and _listed(asked)
+    by_groups = (plan.last_groups if is_last else plan.groups) if counts_groups else None
     asked.charge("test", "evaluation", release)
     if by_groups is not None:
         asked.charge("test", "groups", by_groups)
@@ -83,7 +86,7 @@ def _count(asked: Round) -> _Counts:
     cells_sd, groups_sd = sd(release), 0.0
     if by_groups is not None:
         # each patient adds at most 1 to each attribute; of how many attributes is the study's to say, and public
-        groups_sd = sd(by_groups) * math.sqrt(len(study.task.groups))
+        groups_sd = sd(by_groups) * math.sqrt(crossed(study))
         for attribute, members in _members(asked).items():
             tables = group_tables(probabilities, labels, units, members=members, positive=positive)
             groups |= {f"{attribute}={name}": noised_sums(t, groups_sd) for name, t in tables.items()}

@@ -138,6 +138,7 @@ def train(asked: Round) -> TrainReply:
         layout=layout(update),
         update=update,
         declared_patients=asked.site.declared_patients,
+        steps=asked.study.training.local_steps,
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
@@ -212,7 +213,10 @@ def _release_table(asked: Round, groups: Sequence[str], release: Release) -> NDA
 
 
 def _check_reasons(asked: Round) -> None:
-    if asked.plan.explanation is None or asked.request.round not in explanation_rounds(asked.study):
+    if asked.plan.explanation is None or asked.request.round not in {
+        asked.study.rounds,
+        *explanation_rounds(asked.study),
+    }:
         return
     documents = audit_documents(asked)
     if documents:

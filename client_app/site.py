@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
-from fedfm.plan import Plan, default_delta, plan, sd
+from fedfm.plan import Plan, default_delta, plan, planned
 
 
 def accept(site: Site, study: Study) -> None:
@@ -37,14 +37,13 @@ def agreed_plan(site: Site, study: Study) -> Plan:
     """
     made = plan(study, delta=delta(site, study))
     least = site.policy.min_noise_multiplier
-    added = {"training": made.training.noise_multiplier, **{name: sd(release) for name, release in made.at_once()}}
-    for name, noise in added.items():
-        if 0 < noise < least:
+    for one in planned(study, made):
+        if 0 < one.added < least:
             raise PolicyError(
                 "SITE-E105",
-                f"less noise than the site allows, in {name}",
+                f"less noise than the site allows, in {one.name}",
                 where=f"policy of {site.id}",
-                found=f"noise multiplier {noise:.3f}",
+                found=f"noise multiplier {one.added:.3f}",
                 allowed=f"at least {least:g}",
                 fix="lower the study's epsilon",
             )

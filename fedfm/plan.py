@@ -6,12 +6,13 @@ Training patients, audit patients and test patients are three disjoint sets with
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from fedfm.config.study import Study
 from fedfm.privacy import Release, epsilon, plan_noise
-from fedfm.schedule import evaluation_rounds, explanation_rounds
+from fedfm.schedule import audit_group_rounds, evaluation_rounds, explanation_rounds, group_rounds
+from fedfm.signals import asks_losses, audit_attribute, group_loss_attribute
 
 _IS_WORTH = 9  # a third of the noise on the way: what the report's figures come from
 
@@ -27,10 +28,15 @@ class Plan:
         training: Training patients: one round of training.
         statistics: Training patients: sums of the inputs before round 1, or None.
         reweighting: Training patients: the count of groups and labels before round 1, or None.
+        alone: Training patients: all steps of a training without the other sites, or None.
         evaluation: Test patients: one evaluation on the way.
-        last_evaluation: Test patients: the one after the last round, which is to be precise.
-        groups: Test patients: the count by groups in the last evaluation, or None.
+        last_evaluation: Test patients: the closing one, which is to be precise.
+        groups: Test patients: a count by groups on the way, or None.
+        last_groups: Test patients: the count by groups in the closing evaluation, or None.
+        alone_count: Test patients: the count of the answers of the model trained alone, or None.
         loss: Audit patients: the loss in one evaluation, or None.
+        audit_groups: Audit patients: the count by one attribute in one evaluation, or None.
+        group_losses: Audit patients: the losses by one attribute in one round of training, or None.
         explanation: Audit patients: one explanation, or None.
         planned: Epsilon of a training patient after the last round; inf without a mechanism.
     """
@@ -39,19 +45,82 @@ class Plan:
     training: Release
     statistics: Release | None
     reweighting: Release | None
+    alone: Release | None
     evaluation: Release
     last_evaluation: Release
     groups: Release | None
+    last_groups: Release | None
+    alone_count: Release | None
     loss: Release | None
+    audit_groups: Release | None
+    group_losses: Release | None
     explanation: Release | None
     planned: float
 
-    def at_once(self) -> Iterator[tuple[str, Release]]:
-        """Return by name every release but the training, which is the one taken step by step."""
-        for name in ("statistics", "reweighting", "evaluation", "last_evaluation", "groups", "loss", "explanation"):
-            release: Release | None = getattr(self, name)
-            if release is not None:
-                yield name, release
+
+@dataclass(frozen=True)
+class Planned:
+    """One kind of release of a plan.
+
+    Attributes:
+        name: The field of ``Plan``.
+        split: Whose patients it is about: ``train``, ``test`` or ``audit``.
+        release: Its noise.
+        times: How often it is taken when every round runs; 1 or more.
+        added: Noise of one, in units of its sensitivity: of a training each step's, of others that of their mean.
+    """
+
+    name: str
+    split: str
+    release: Release
+    times: int
+    added: float
+
+
+SPLITS: Mapping[str, tuple[str, ...]] = {
+    "train": ("training", "statistics", "reweighting", "alone"),
+    "test": ("evaluation", "last_evaluation", "groups", "last_groups", "alone_count"),
+    "audit": ("loss", "audit_groups", "group_losses", "explanation"),
+}
+"""Split to the releases about its patients, fields of ``Plan``."""
+
+_IN_STEPS = ("training", "alone")
+
+
+def planned(study: Study, made: Plan) -> list[Planned]:
+    """Return every release that the study takes, and how often."""
+    counts, found = _times(study), []
+    for split, names in SPLITS.items():
+        for name in names:
+            release: Release | None = getattr(made, name)
+            if release is not None and counts[name]:
+                added = release.noise_multiplier if name in _IN_STEPS else sd(release)
+                found.append(Planned(name, split, release, counts[name], added))
+    return found
+
+
+def of_split(study: Study, made: Plan, split: str) -> list[Release]:
+    """Return all releases about the patients of one split, for the accountant."""
+    return [
+        Release(one.release.noise_multiplier, one.release.sample_rate, one.release.steps * one.times)
+        for one in planned(study, made)
+        if one.split == split
+    ]
+
+
+def _times(study: Study) -> Mapping[str, int]:
+    """Return how often each release is taken: by its field of ``Plan``."""
+    evaluations = len(evaluation_rounds(study))
+    return {
+        **dict.fromkeys(("statistics", "reweighting", "alone", "last_evaluation", "last_groups", "alone_count"), 1),
+        "training": study.rounds,
+        "evaluation": evaluations - 1,
+        "groups": max(0, len(group_rounds(study)) - 1),
+        "loss": evaluations,
+        "audit_groups": len(audit_group_rounds(study)),
+        "group_losses": study.rounds,
+        "explanation": len(explanation_rounds(study)),
+    }
 
 
 def sd(release: Release) -> float:
@@ -71,44 +140,56 @@ def plan(study: Study, *, delta: float) -> Plan:
         PolicyError: No noise can.
     """
     if study.privacy.mechanism == "none":
-        return _open_plan(study, delta)
-    statistics = _statistics(study, delta)
-    counts = reweighting(study)
-    before = [release for release in (statistics, counts) if release]
+        return _plan(study, delta, on_train=(None, 0.0), on_test=0.0, on_audit=0.0)
     steps, rate = study.training.local_steps, study.training.sample_rate
+    alone = _share(study, study.baseline.share, delta, rate=rate, steps=study.rounds * steps) if _alone(study) else None
+    pooled = _share(study, study.standardize.share, delta, rate=1.0, steps=1) if pools_statistics(study) else None
+    before = [release for release in (pooled, reweighting(study), alone) if release]
     noise = plan_noise(study.privacy.epsilon, delta, sample_rate=rate, steps=study.rounds * steps, before=before)
-    on_test, on_audit = _evaluation_noise(study, delta), _audit_noise(study, delta)
-    return Plan(
-        delta=delta,
-        training=Release(noise, rate, steps),
-        statistics=statistics,
-        reweighting=counts,
-        evaluation=Release(on_test, 1.0, 1),
-        last_evaluation=Release(on_test, 1.0, _IS_WORTH),
-        groups=Release(on_test, 1.0, _IS_WORTH) if counts_groups(study) else None,
-        loss=Release(on_audit, 1.0, 1) if study.evaluation.audit_loss else None,
-        explanation=Release(on_audit, 1.0, _IS_WORTH) if _explains(study) else None,
-        planned=epsilon([*before, Release(noise, rate, study.rounds * steps)], delta),
+    made = _plan(
+        study, delta, on_train=(alone, noise), on_test=_test_noise(study, delta), on_audit=_audit_noise(study, delta)
     )
+    made = replace(made, statistics=pooled)
+    return replace(made, planned=epsilon(of_split(study, made, "train"), delta))
 
 
 def counts_groups(study: Study) -> bool:
-    """Whether the last evaluation counts by groups."""
-    return study.evaluation.groups and bool(study.task.groups)
+    """Whether the closing evaluation counts by groups."""
+    return bool(group_rounds(study))
 
 
-def _open_plan(study: Study, delta: float) -> Plan:
-    unprotected = Release(0.0, 1.0, 1)
+def crossed(study: Study) -> int:
+    """Return how many counts by group one test patient may be in: one for each attribute and intersection."""
+    return len(study.task.groups) + len(study.task.intersections)
+
+
+def _plan(
+    study: Study, delta: float, *, on_train: tuple[Release | None, float], on_test: float, on_audit: float
+) -> Plan:
+    """Return the plan of the noises; what the study does not take is None."""
+    alone, noise = on_train
+    rate, steps = study.training.sample_rate, study.training.local_steps
+
+    def if_asked(asked: bool, noise: float, worth: int = 1) -> Release | None:
+        return Release(noise, 1.0, worth) if asked else None
+
+    is_open = study.privacy.mechanism == "none"
+    worth = 1 if is_open else _IS_WORTH
     return Plan(
         delta=delta,
-        training=Release(0.0, study.training.sample_rate, study.training.local_steps),
-        statistics=unprotected if pools_statistics(study) else None,
-        reweighting=unprotected if reweighting(study) else None,
-        evaluation=unprotected,
-        last_evaluation=unprotected,
-        groups=unprotected if counts_groups(study) else None,
-        loss=unprotected if study.evaluation.audit_loss else None,
-        explanation=unprotected if _explains(study) else None,
+        training=Release(noise, rate, steps),
+        statistics=if_asked(is_open and pools_statistics(study), 0.0),
+        reweighting=if_asked(reweighting(study) is not None, 0.0) if is_open else reweighting(study),
+        alone=alone if not is_open or not _alone(study) else Release(0.0, rate, study.rounds * steps),
+        evaluation=Release(on_test, 1.0, 1),
+        last_evaluation=Release(on_test, 1.0, worth),
+        groups=if_asked(counts_groups(study), on_test),
+        last_groups=if_asked(counts_groups(study), on_test, worth),
+        alone_count=if_asked(_alone(study), on_test, worth),
+        loss=if_asked(asks_losses(study), on_audit),
+        audit_groups=if_asked(bool(audit_attribute(study)), on_audit),
+        group_losses=if_asked(bool(group_loss_attribute(study)), on_audit),
+        explanation=if_asked(_explains(study), on_audit, worth),
         planned=math.inf,
     )
 
@@ -122,29 +203,38 @@ def _explains(study: Study) -> bool:
     return study.explainability.attribution != "none"
 
 
-def _statistics(study: Study, delta: float) -> Release | None:
-    if not pools_statistics(study):
-        return None
-    target = study.standardize.share * study.privacy.epsilon
-    return Release(plan_noise(target, delta, sample_rate=1.0, steps=1), 1.0, 1)
+def _alone(study: Study) -> bool:
+    return study.baseline.method == "alone"
+
+
+def _share(study: Study, share: float, delta: float, *, rate: float, steps: int) -> Release:
+    """Return the release that spends a share of a training patient's budget."""
+    return Release(plan_noise(share * study.privacy.epsilon, delta, sample_rate=rate, steps=steps), rate, steps)
 
 
 def reweighting(study: Study) -> Release | None:
     """Return the count of groups and labels before round 1, whose noise the study names; None where there is none."""
-    noise = study.reweighting.params.get("noise_multiplier") if study.reweighting.rule != "none" else None
+    noise = study.reweighting.params.get("noise_multiplier") if study.reweighting.rule == "kamiran_calders" else None
     return None if noise is None else Release(float(noise), 1.0, 1)
 
 
-def _evaluation_noise(study: Study, delta: float) -> float:
+def _test_noise(study: Study, delta: float) -> float:
+    """Return the noise of an evaluation on the way, of which the closing one takes a third."""
     if study.evaluation.release == "exact":
         return 0.0
-    releases = len(evaluation_rounds(study)) - 1 + _IS_WORTH * (2 if counts_groups(study) else 1)
+    times = _times(study)
+    releases = times["evaluation"] + _IS_WORTH * (1 + _alone(study))
+    if counts_groups(study):
+        releases += times["groups"] + _IS_WORTH
     return plan_noise(study.privacy.evaluation_epsilon, delta, sample_rate=1.0, steps=releases)
 
 
 def _audit_noise(study: Study, delta: float) -> float:
-    losses = len(evaluation_rounds(study)) if study.evaluation.audit_loss else 0
-    explanations = _IS_WORTH * len(explanation_rounds(study)) if _explains(study) else 0
-    if not losses + explanations:
+    times = _times(study)
+    asked = {"loss": asks_losses(study), "audit_groups": audit_attribute(study)}
+    asked |= {"group_losses": group_loss_attribute(study)}
+    releases = sum(times[name] for name, is_asked in asked.items() if is_asked)
+    releases += _IS_WORTH * times["explanation"] if _explains(study) else 0
+    if not releases:
         return 0.0
-    return plan_noise(study.privacy.audit_epsilon, delta, sample_rate=1.0, steps=losses + explanations)
+    return plan_noise(study.privacy.audit_epsilon, delta, sample_rate=1.0, steps=releases)

@@ -3,12 +3,34 @@
 from fedfm.config.study import Study
 
 
+def closing_round(study: Study) -> int:
+    """Return the number that the last evaluation bears: of the last round, or one more.
+
+    One more where the final model is chosen among all rounds, so that the last round's own is judged before.
+    """
+    return study.rounds + (study.fairness.final == "best")
+
+
 def evaluation_rounds(study: Study) -> list[int]:
-    """Return the rounds after which test patients are counted; the last is always one."""
-    return [r for r in range(1, study.rounds + 1) if r % study.evaluation.every == 0 or r == study.rounds]
+    """Return the rounds after which test patients are counted; the last and the closing one are always among them."""
+    ends, every = {study.rounds, closing_round(study)}, study.evaluation.every
+    return sorted({*range(every, study.rounds + 1, every), *ends})
+
+
+def group_rounds(study: Study) -> list[int]:
+    """Return the evaluations that count by groups; the closing one always; none where the study has no groups."""
+    every, closing = study.evaluation.groups_every, closing_round(study)
+    if not (study.evaluation.groups and study.task.groups):
+        return []
+    return [r for r in evaluation_rounds(study) if r == closing or (every and r % every == 0)]
+
+
+def audit_group_rounds(study: Study) -> list[int]:
+    """Return the evaluations that count audit patients by group where a rule asks: those before a training."""
+    return [r for r in evaluation_rounds(study) if r < study.rounds]
 
 
 def explanation_rounds(study: Study) -> list[int]:
-    """Return the rounds after which audit patients' explanations are summed; the last is always one."""
+    """Return the rounds after which audit patients' explanations are summed; the closing one always."""
     every = study.explainability.every
-    return [r for r in range(1, study.rounds + 1) if (every and r % every == 0) or r == study.rounds]
+    return sorted({*(range(every, study.rounds + 1, every) if every else ()), closing_round(study)})

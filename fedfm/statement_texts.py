@@ -91,14 +91,24 @@ RANDOMNESS = paragraphs(
 
 _TRAINING, _TEST, _AUDIT = "training patients", "test patients", "audit patients"
 
+_BY_ATTRIBUTES = "square root of the number of attributes and intersections"
 PURPOSES: dict[str, tuple[str, str, str]] = {
     "training": ("update of the trained parameters", _TRAINING, "clipping norm, in each step"),
     "statistics": ("sums of the inputs, for standardising", _TRAINING, "norm that each unit's vector is clipped to"),
     "reweighting": ("count of groups and labels; does not leave, its noised form shapes the update", _TRAINING, "1"),
+    "alone": (
+        "model trained without the other sites; does not leave, its answers are counted",
+        _TRAINING,
+        "clipping norm, in each step",
+    ),
     "evaluation": ("count by label and score", _TEST, "1"),
     "last_evaluation": ("count by label and score, after the last round", _TEST, "1"),
-    "groups": ("count by group, label and predicted class", _TEST, "square root of the number of attributes"),
+    "groups": ("count by group, label and predicted class", _TEST, _BY_ATTRIBUTES),
+    "last_groups": ("count by group, label and score, after the last round", _TEST, _BY_ATTRIBUTES),
+    "alone_count": ("count by label and score of the model trained alone", _TEST, "1"),
     "loss": ("sum of clipped losses, and how many", _AUDIT, "√2: two numbers of at most 1"),
+    "audit_groups": ("count by one attribute, label and predicted class", _AUDIT, "1"),
+    "group_losses": ("sums of clipped losses by group, and how many; do not leave", _AUDIT, "√2: two numbers"),
     "explanation": ("sums of faithfulness of explanations, and how many", _AUDIT, "√3: three numbers of at most 1"),
 }
 """Purpose of a charge, or name in ``fedfm.plan.Plan``: what is released, about whom, and what one unit can change."""

@@ -1,21 +1,17 @@
-"""The messages of a run and their form inside Flower.
+"""The messages of a run: these dataclasses are all that crosses between coordinator and hospital.
 
-These dataclasses are all that crosses between coordinator and hospital. Docstrings
-begin with the direction. Only this file and ``fedfm.records`` know Flower's records.
+Docstrings begin with the direction. How they travel inside Flower: ``fedfm.wire_records``.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
-from fedfm.records import Table, changed, checked, read, read_arrays, read_numbers, write, write_arrays, write_numbers
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,8 @@ class Request:
         round: 1-based number of the round; 0 for the description before the first.
         layout: Fingerprint of names and shapes of ``parameters``.
         parameters: float32 global trainable parameters; empty for a description.
+        frozen: float32 parameters that sites load and do not train, where the coordinator changes them between
+            rounds (``lora_A`` of FedSVD; factors of a residual of FedEx-LoRA); empty where they stay as built.
         statistics: float32 pooled statistics that the model's input is standardised by; empty where the
             study does not ask for them, and before they are pooled.
         ledger_entries: What the coordinator last heard of this site's ledger: its length; 0 for nothing.
@@ -69,6 +67,7 @@ class Request:
     round: int
     layout: str
     parameters: Arrays = field(default_factory=dict)
+    frozen: Arrays = field(default_factory=dict)
     statistics: Arrays = field(default_factory=dict)
     ledger_entries: int = 0
     ledger_seal: str = ""
@@ -126,6 +125,7 @@ class TrainReply:
         layout: Fingerprint of ``update``.
         update: float32 parameters after minus before.
         declared_patients: Public, rounded cohort size.
+        steps: Optimiser steps taken: what the study asks, or fewer where the site file says so (``max_steps``).
         seconds: Wall time of the local training.
         privacy: Spent so far, this round included.
     """
@@ -135,6 +135,7 @@ class TrainReply:
     layout: str
     update: Arrays
     declared_patients: int
+    steps: int
     seconds: float
     privacy: PrivacySpent
 
@@ -147,7 +148,8 @@ class EvaluateReply:
         site: The site's id.
         round: The round that was asked for.
         cells: float64[C, K]: patients by label and score bin (two classes) or predicted class (more);
-            each patient adds 1 in all. May be negative where noise was added.
+            each patient adds 1 in all. May be negative where noise was added. Exact counts that would show a
+            small cell are coarser (K = 2 for two classes) or withheld (K = 0).
         cells_sd: Standard deviation of the noise in each cell; 0 where counts are exact.
         explanation: Sums over audit documents, for example ``comprehensiveness``, ``random_order``,
             each clipped to [-1, 1] a document, and ``documents``; empty when not asked.
@@ -155,11 +157,18 @@ class EvaluateReply:
         seconds: Wall time.
         privacy: Spent so far, this evaluation included.
         groups: ``attribute=group`` to float64[C, C]: test patients of the group by label and predicted
-            class; each patient adds 1 to each attribute. Empty when not asked.
+            class (C columns) or score bin; each patient adds 1 to each attribute. ``a*b=x*y`` for an
+            intersection. Empty when not asked.
         groups_sd: Standard deviation of the noise in each number of ``groups``.
         losses: Sums over audit patients: ``loss``, each clipped to [0, 1] (``fedfm.metrics.counts.clipped_loss``),
             and ``patients``; empty when not asked.
         losses_sd: Standard deviation of the noise in each of ``losses``.
+        audit_groups: As ``groups`` with C columns, over audit patients and one attribute: what a weighting rule
+            asks for. Empty when not asked.
+        audit_groups_sd: Standard deviation of the noise in each number of ``audit_groups``.
+        alone: As ``cells``, of a model that the site has trained without the others, for ``baseline.method:
+            alone``; float64[C, 0] when not asked or withheld.
+        alone_sd: Standard deviation of the noise in each number of ``alone``.
     """
 
     site: str
@@ -174,126 +183,7 @@ class EvaluateReply:
     groups_sd: float = 0.0
     losses: Mapping[str, float] = field(default_factory=dict)
     losses_sd: float = 0.0
-
-
-# The records of each message and the fields in them; the others ("arrays", "groups" …) are free in their names.
-_SPENT_FLOATS = ("delta", "train", "audit", "test", "run", "planned", "noise_multiplier")
-_PRIVACY = {**dict.fromkeys(_SPENT_FLOATS, float), "entries": int}
-_SPENT = {"unit": str, "seal": str}
-_REQUEST: Table = {
-    "text": {"run": str, "study": str, "layout": str, "ledger_seal": str},
-    "numbers": {"round": int, "ledger_entries": int},
-}
-_DESCRIPTION: Table = {
-    "text": {"site": str, "layout": str, "device": str, "groups": list, **_SPENT},
-    "numbers": {"declared_patients": int},
-    "privacy": _PRIVACY,
-}
-_SUMMARISE_REPLY: Table = {
-    "text": {"site": str, **_SPENT},
-    "numbers": {"round": int, "sums_sd": float, "seconds": float},
-    "privacy": _PRIVACY,
-}
-_TRAIN_REPLY: Table = {
-    "text": {"site": str, "layout": str, **_SPENT},
-    "numbers": {"round": int, "declared_patients": int, "seconds": float},
-    "privacy": _PRIVACY,
-}
-_EVALUATE_REPLY: Table = {
-    "text": {"site": str, **_SPENT},
-    "numbers": {
-        "round": int,
-        **dict.fromkeys(("cells_sd", "explanation_sd", "groups_sd", "losses_sd", "seconds"), float),
-    },
-    "privacy": _PRIVACY,
-}
-
-
-def request_to_records(request: Request) -> RecordDict:
-    """Write a request into Flower's records; arrays as ``.npy`` bytes, never pickle."""
-    written = write(_REQUEST, vars(request), version=WIRE_VERSION, kind="request")
-    written["arrays"] = write_arrays(request.parameters)
-    written["statistics"] = write_arrays(request.statistics)
-    return written
-
-
-def with_ledger(records: RecordDict, entries: int, seal: str) -> RecordDict:
-    """Return a written request with another ``ledger_entries`` and ``ledger_seal``; arrays are shared, not copied."""
-    return changed(records, text={"ledger_seal": seal}, numbers={"ledger_entries": entries})
-
-
-def request_from_records(records: RecordDict) -> Request:
-    """Read what ``request_to_records`` wrote.
-
-    Raises:
-        WireError: Another version or kind, a missing or unexpected field, a wrong type, or unreadable arrays.
-    """
-    fields = read(_REQUEST, records, version=WIRE_VERSION, kind="request", free={"arrays", "statistics"})
-    parameters, statistics = (read_arrays(records, name, np.float32) for name in ("arrays", "statistics"))
-    return Request(**fields, parameters=parameters, statistics=statistics)
-
-
-def description_to_records(description: Description) -> RecordDict:
-    """Write a site's description into Flower's records."""
-    return write(_DESCRIPTION, _flat(description), version=WIRE_VERSION, kind="description")
-
-
-def description_from_records(records: RecordDict) -> Description:
-    """Read what ``description_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
-    fields = read(_DESCRIPTION, records, version=WIRE_VERSION, kind="description")
-    groups = tuple(checked("text.groups", group, str) for group in fields.pop("groups"))
-    return Description(**_nested(fields), groups=groups)
-
-
-def summarise_reply_to_records(reply: SummariseReply) -> RecordDict:
-    """Write a site's sums before round 1 into Flower's records."""
-    written = write(_SUMMARISE_REPLY, _flat(reply), version=WIRE_VERSION, kind="summarise_reply")
-    written["arrays"] = write_arrays({"sums": reply.sums})
-    return written
-
-
-def summarise_reply_from_records(records: RecordDict) -> SummariseReply:
-    """Read what ``summarise_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
-    fields = read(_SUMMARISE_REPLY, records, version=WIRE_VERSION, kind="summarise_reply", free={"arrays"})
-    return SummariseReply(**_nested(fields | read_arrays(records, "arrays", np.float64, dimensions={"sums": 1})))
-
-
-def train_reply_to_records(reply: TrainReply) -> RecordDict:
-    """Write a site's update into Flower's records."""
-    written = write(_TRAIN_REPLY, _flat(reply), version=WIRE_VERSION, kind="train_reply")
-    written["arrays"] = write_arrays(reply.update)
-    return written
-
-
-def train_reply_from_records(records: RecordDict) -> TrainReply:
-    """Read what ``train_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
-    fields = read(_TRAIN_REPLY, records, version=WIRE_VERSION, kind="train_reply", free={"arrays"})
-    return TrainReply(**_nested(fields), update=read_arrays(records, "arrays", np.float32))
-
-
-def evaluate_reply_to_records(reply: EvaluateReply) -> RecordDict:
-    """Write a site's sums into Flower's records."""
-    written = write(_EVALUATE_REPLY, _flat(reply), version=WIRE_VERSION, kind="evaluate_reply")
-    written["arrays"] = write_arrays({"cells": reply.cells})
-    written["groups"] = write_arrays(reply.groups)
-    written["explanation"] = write_numbers(reply.explanation)
-    written["losses"] = write_numbers(reply.losses)
-    return written
-
-
-def evaluate_reply_from_records(records: RecordDict) -> EvaluateReply:
-    """Read what ``evaluate_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
-    free = {"arrays", "groups", "explanation", "losses"}
-    fields = read(_EVALUATE_REPLY, records, version=WIRE_VERSION, kind="evaluate_reply", free=free)
-    fields |= read_arrays(records, "arrays", np.float64, dimensions={"cells": 2})
-    fields |= {name: read_numbers(records, name) for name in ("explanation", "losses")}
-    return EvaluateReply(**_nested(fields), groups=read_arrays(records, "groups", np.float64))
-
-
-def _flat(message: Description | SummariseReply | TrainReply | EvaluateReply) -> dict[str, Any]:
-    return {**vars(message), **vars(message.privacy)}
-
-
-def _nested(fields: dict[str, Any]) -> dict[str, Any]:
-    spent = {name: fields.pop(name) for name in (*_SPENT, *_PRIVACY)}
-    return {**fields, "privacy": PrivacySpent(**spent)}
+    audit_groups: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    audit_groups_sd: float = 0.0
+    alone: NDArray[np.float64] = field(default_factory=lambda: np.zeros((1, 0)))
+    alone_sd: float = 0.0

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from fedfm.arrays import Arrays, layout, to_bytes
 from fedfm.config.study import Study
@@ -22,13 +24,18 @@ def build(study: Study) -> tuple[Classifier, Arrays]:
     return model, trainable(model)
 
 
-def keep_checkpoint(folder: Path, *, round_number: int, parameters: Arrays) -> None:
-    """Write the global parameters after a round, whole or not at all.
+def keep_checkpoint(
+    folder: Path, *, round_number: int, parameters: Arrays, rules: Mapping[str, bytes] = MappingProxyType({})
+) -> None:
+    """Write the global parameters after a round, and what the rules keep between rounds, whole or not at all.
 
     ``checkpoint.json`` names the file, the round and the hash; it is replaced last, so that it always names a
     file that is complete.
     """
     data = to_bytes(parameters)
+    files = {f"checkpoint-{round_number:04d}-{kind}": contents for kind, contents in rules.items()}
+    for file, contents in files.items():
+        _replace(folder / file, contents)
     name = f"checkpoint-{round_number:04d}.safetensors"
     _replace(folder / name, data)
     described = {
@@ -36,10 +43,11 @@ def keep_checkpoint(folder: Path, *, round_number: int, parameters: Arrays) -> N
         "round": round_number,
         "layout": layout(parameters),
         "sha256": hashlib.sha256(data).hexdigest(),
+        "rules": {file: hashlib.sha256(contents).hexdigest() for file, contents in files.items()},
     }
     _replace(folder / "checkpoint.json", json.dumps(described, indent=2).encode())
-    for older in folder.glob("checkpoint-*.safetensors"):
-        if older.name != name:
+    for older in folder.glob("checkpoint-*"):
+        if older.name not in {name, *files}:
             older.unlink()
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from fedfm.config.site import Policy
 from fedfm.config.study import Study
-from fedfm.plan import Plan, default_delta, plan, sd
+from fedfm.plan import Plan, default_delta, of_split, plan, planned
 from fedfm.privacy import Release, epsilon
-from fedfm.schedule import evaluation_rounds, explanation_rounds
 
 COHORTS = (100, 300, 1000, 3000)
 """Declared patients of a site that are planned for where nobody names any."""
@@ -35,6 +34,7 @@ class Outlook:
     Attributes:
         patients: Declared training patients of each site.
         plan: Noise of every release.
+        noises: Noise multiplier of each release by name.
         rounds: Round to epsilon of a training patient after it, for at most 100 rounds evenly, the first and last
             among them; inf without a mechanism.
         test: Epsilon of a test patient after the last round; inf where counts are exact.
@@ -45,6 +45,7 @@ class Outlook:
 
     patients: int
     plan: Plan
+    noises: Mapping[str, float]
     rounds: Mapping[int, float]
     test: float
     audit: float
@@ -62,16 +63,17 @@ def outlook(study: Study, patients: int, federation: Federation) -> Outlook:
         PolicyError: No noise keeps the study within its budget.
     """
     made = plan(study, delta=delta(study, patients))
-    before = [release for release in (made.statistics, made.reweighting) if release]
+    before = before_training(study, made)
     one = noise_to_signal(study, made, patients=patients, parameters=federation.parameters)
     return Outlook(
         patients=patients,
         plan=made,
+        noises=noises(study, made),
         rounds={
             done: _spent([*before, _times(made.training, done)], made.delta) for done in some_of(study.rounds, _MOST)
         },
-        test=_spent(_on_test(study, made), made.delta),
-        audit=_spent(_on_audit(study, made), made.delta),
+        test=_spent(of_split(study, made, "test"), made.delta),
+        audit=_spent(of_split(study, made, "audit"), made.delta),
         noise_to_signal=one,
         averaged=one / math.sqrt(federation.sites),
     )
@@ -108,9 +110,14 @@ def noise_to_signal(study: Study, made: Plan, *, patients: int, parameters: int)
     return made.training.noise_multiplier * math.sqrt(parameters / steps) / (made.training.sample_rate * patients)
 
 
-def noises(made: Plan) -> dict[str, float]:
+def before_training(study: Study, made: Plan) -> list[Release]:
+    """Return the releases about training patients beside the training itself."""
+    return [one.release for one in planned(study, made) if one.split == "train" and one.name != "training"]
+
+
+def noises(study: Study, made: Plan) -> dict[str, float]:
     """Return the noise multiplier of each release by name, a last one as precise as it is."""
-    return {"training": made.training.noise_multiplier, **{name: sd(release) for name, release in made.at_once()}}
+    return {one.name: one.added for one in planned(study, made)}
 
 
 def trained_parameters(study: Study) -> int:
@@ -123,17 +130,6 @@ def trained_parameters(study: Study) -> int:
 
     model = build_model(study.model, study.adapter, study.task, seed=study.seed)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _on_test(study: Study, made: Plan) -> list[Release]:
-    on_the_way = len(evaluation_rounds(study)) - 1
-    found = [_times(made.evaluation, on_the_way)] if on_the_way else []
-    return [*found, made.last_evaluation, *([made.groups] if made.groups else [])]
-
-
-def _on_audit(study: Study, made: Plan) -> list[Release]:
-    losses = [_times(made.loss, len(evaluation_rounds(study)))] if made.loss else []
-    return [*losses, *([_times(made.explanation, len(explanation_rounds(study)))] if made.explanation else [])]
 
 
 def _times(release: Release, count: int) -> Release:

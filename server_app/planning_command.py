@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fedfm.config.compose import compose_study
 from fedfm.config.study import Study
-from server_app.planning import COHORTS, Federation, Outlook, noises, some_of, trained_parameters
+from server_app.planning import COHORTS, Federation, Outlook, some_of, trained_parameters
 from server_app.planning_band import MEASURED, expected
 from server_app.planning_feasible import Caps, Obstacle, obstacles
 
@@ -112,7 +112,7 @@ def _machine_column(cohort: Cohort) -> dict[str, Any]:
         return column
     return column | {
         "delta": found.plan.delta,
-        "noise_multiplier": noises(found.plan),
+        "noise_multiplier": found.noises,
         "epsilon_after_round": {str(done): _finite(spent) for done, spent in found.rounds.items()},
         "epsilon": {
             "train": _finite(found.plan.planned),
@@ -194,11 +194,11 @@ def _rows(federation: Federation, cohorts: Sequence[Cohort]) -> list[tuple[str, 
 
 def _released(cohorts: Sequence[Cohort]) -> list[str]:
     planned = next((cohort.outlook for cohort in cohorts if cohort.outlook), None)
-    return list(noises(planned.plan)) if planned else []
+    return list(planned.noises) if planned else []
 
 
 def _noise(name: str, found: Outlook) -> str:
-    return f"{noises(found.plan)[name]:.2f}"
+    return f"{found.noises[name]:.2f}"
 
 
 def _number(value: float) -> str:

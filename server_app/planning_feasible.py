@@ -8,7 +8,7 @@ from fedfm.config.study import Study
 from fedfm.errors import PolicyError
 from fedfm.plan import default_delta, plan, reweighting
 from fedfm.privacy import Release, epsilon
-from server_app.planning import Federation, Outlook, delta, noises, outlook
+from server_app.planning import Federation, Outlook, before_training, delta, noises, outlook
 
 _SETTING = {
     "training": "privacy.epsilon",
@@ -83,7 +83,7 @@ def _above_cap(study: Study, found: Outlook, caps: Caps) -> Iterator[Obstacle]:
 def _shorter(study: Study, found: Outlook, cap: float) -> list[str]:
     """Return the most rounds, or steps in a round, that stay within ``cap`` with the noise of the plan."""
     made = found.plan
-    before = [release for release in (made.statistics, made.reweighting) if release]
+    before = before_training(study, made)
 
     def fits(steps: int) -> bool:
         noise, rate = made.training.noise_multiplier, made.training.sample_rate
@@ -121,13 +121,13 @@ def _bad_delta(study: Study, patients: int) -> Iterator[Obstacle]:
 
 
 def _little_noise(study: Study, found: Outlook, caps: Caps) -> Iterator[Obstacle]:
-    for name, noise in noises(found.plan).items():
+    for name, noise in found.noises.items():
         if not 0 < noise < caps.least_noise:
             continue
         setting, at = _SETTING[name], found.plan.delta
 
         def loud(changed: Study, *, name: str = name, at: float = at) -> bool:
-            return noises(plan(changed, delta=at))[name] >= caps.least_noise
+            return noises(changed, plan(changed, delta=at))[name] >= caps.least_noise
 
         if name == "reweighting":
             instead = f"{setting}={caps.least_noise:g}"

@@ -9,7 +9,8 @@ from flwr.serverapp import Grid
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.errors import IncompatibleUpdate
-from fedfm.wire import Description, Request, description_from_records, request_to_records, with_ledger
+from fedfm.wire import Description, Request
+from fedfm.wire_records import description_from_records, request_to_records, with_ledger
 from server_app.ledgers import Ledgers
 from server_app.refusals import refusal, refusal_of
 from server_app.report.events import EventLog, SiteJoined, SiteLeftOut

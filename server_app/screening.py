@@ -37,7 +37,9 @@ NOISE_WIDTH = 10
 _UNITS = ("patient", "record", "none")
 
 
-def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tuple[int, int]) -> None:
+def screen_update(
+    update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tuple[int, int], steps: tuple[int, int]
+) -> None:
     """Let through only an update that may be averaged.
 
     Args:
@@ -45,6 +47,7 @@ def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tu
         like: Global parameters; their names and shapes are the reference.
         fingerprint: The layout that the site says it trained.
         cohorts: Patients that the site declared when it joined, and in this answer.
+        steps: Optimiser steps that the site says it took, and those that were asked for.
 
     Raises:
         IncompatibleUpdate: Another layout, name or shape, a cohort that changed, or a value that is not
@@ -68,6 +71,8 @@ def screen_update(update: Arrays, *, like: Arrays, fingerprint: str, cohorts: tu
             allowed=f"{joined}, and at least 1",
             fix="keep declared_patients in site.yaml for the length of a run; it is the site's weight",
         )
+    taken, asked = steps
+    within("ROUND-E022", "the number of steps", taken, (1, asked))
     for name, array in update.items():
         wrong = ~(np.abs(array) <= MAX_UPDATE)  # not-a-number is wrong, too
         if wrong.any():

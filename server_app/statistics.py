@@ -12,7 +12,8 @@ from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.plan import default_delta, plan, sd
 from fedfm.statistics import Statistics, bound, pooled
-from fedfm.wire import Request, SummariseReply, request_to_records, summarise_reply_from_records, with_ledger
+from fedfm.wire import Request, SummariseReply
+from fedfm.wire_records import request_to_records, summarise_reply_from_records, with_ledger
 from server_app.refusals import refusal, refusal_of
 from server_app.report.events import EventLog, Noised, SiteLeftOut, SiteSummarised, StatisticsPooled
 from server_app.roster import Member, Roster

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,13 @@ from fedfm.arrays import Arrays, layout, norm
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.errors import EngineError
-from fedfm.metrics.counts import columns
 from fedfm.records import write_arrays
 from fedfm.schedule import evaluation_rounds
 from fedfm.statistics import for_model, width
-from fedfm.wire import (
-    EvaluateReply,
-    Request,
-    TrainReply,
-    evaluate_reply_from_records,
-    request_to_records,
-    train_reply_from_records,
-    with_ledger,
-)
-from server_app.combining import COMBINERS, applied
+from fedfm.wire import EvaluateReply, Request, TrainReply
+from fedfm.wire_records import request_to_records, with_ledger
+from server_app.aggregation import Aggregation
+from server_app.answers import Question, read_counts, read_update
 from server_app.evaluation import evaluate, positive_class
 from server_app.ledgers import Ledgers
 from server_app.model_host import keep_checkpoint, keep_statistics
@@ -35,11 +29,10 @@ from server_app.registry import bind
 from server_app.report import events
 from server_app.roster import Member, Roster
 from server_app.rounds import exchange
-from server_app.screening import check_answer, screen_account, screen_counts, screen_update
-from server_app.screening_sums import screen_groups, screen_losses
 from server_app.selection import SELECTIONS, Draw
+from server_app.signals import Signals
 from server_app.statistics import gather_sums, pool, told
-from server_app.weighting import RULES, SiteReport
+from server_app.updates import Updates
 
 
 class FairFedAvg(FedAvg):
@@ -69,8 +62,7 @@ class FairFedAvg(FedAvg):
         self._study, self._run, self._folder, self._log, self._ledgers = study, run, folder, log, ledgers
         self._study_json = study_to_json(study)
         self._select = bind(SELECTIONS, study.selection, group="selection")
-        self._weigh = bind(RULES, study.weighting, group="weighting")
-        self._combine = bind(COMBINERS, study.combining, group="combining")
+        self._aggregation, self._signals = Aggregation(study), Signals()
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
         self._roster = self._new_roster("")
@@ -95,7 +87,8 @@ class FairFedAvg(FedAvg):
         for number in range(1, self._study.rounds + 1):
             self._roster.poll(grid, round_number=number)
             arrays = self._train(number, arrays, grid)
-            keep_checkpoint(self._folder, round_number=number, parameters=self._parameters)
+            kept = self._aggregation.kept()
+            keep_checkpoint(self._folder, round_number=number, parameters=self._parameters, rules=kept)
             if number in evaluation_rounds(self._study):
                 self._evaluate(number, arrays, grid)
         # Algorithm 1, line 15
@@ -125,19 +118,17 @@ class FairFedAvg(FedAvg):
             EngineError: Fewer than ``min_sites`` passed.
         """
         start = time.monotonic()
-        accepted: dict[str, TrainReply] = {}
-        for reply in replies:
-            self._accept_update(server_round, reply, accepted)
-        self._check_quorum(len(accepted), f"in round {server_round}")
-        ordered = [accepted[site] for site in sorted(accepted)]
         # Algorithm 1, line 12
-        weights = self._weigh([SiteReport(reply.site, reply.declared_patients) for reply in ordered])
-        update = self._combine(zip(weights.tolist(), (reply.update for reply in ordered), strict=True))
-        before, self._parameters = self._parameters, applied(self._parameters, update)
+        with Updates(self._parameters, self._folder) as updates:
+            accepted = self._accept_updates(server_round, replies, updates)
+            self._check_quorum(len(accepted), f"in round {server_round}")
+            found = self._aggregation.aggregate(self._parameters, updates, accepted, self._signals)
+            sites = updates.sites
+        before, self._parameters = self._parameters, found.parameters
         self._log.emit(
             events.RoundCombined(
                 round=server_round,
-                weights={reply.site: weight for reply, weight in zip(ordered, weights.tolist(), strict=True)},
+                weights=dict(zip(sites, found.weighed.weights.tolist(), strict=True)),
                 update_norm=norm({name: self._parameters[name] - before[name] for name in before}),
                 seconds=time.monotonic() - start,
             )
@@ -154,11 +145,10 @@ class FairFedAvg(FedAvg):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the sites' counts and tell what they say; figures go to the events, not to Flower."""
         start = time.monotonic()
-        accepted: dict[str, EvaluateReply] = {}
-        for reply in replies:
-            self._accept_counts(server_round, reply, accepted)
+        accepted = self._accept_counts(server_round, replies)
         if not accepted:
             return None
+        self._signals.hear(accepted.values())
         judged = evaluate(list(accepted.values()), positive=positive_class(self._study.task))
         for site, figures in judged.sites.items():
             answer = accepted[site]
@@ -202,7 +192,13 @@ class FairFedAvg(FedAvg):
 
     def _requests(self, number: int, message_type: str, members: list[Member]) -> list[Message]:
         request = Request(
-            self._run, self._study_json, number, layout(self._parameters), self._parameters, self.statistics
+            run=self._run,
+            study=self._study_json,
+            round=number,
+            layout=layout(self._parameters),
+            parameters=self._parameters,
+            frozen=self._aggregation.frozen,
+            statistics=self.statistics,
         )
         content = request_to_records(request)
         lifetime = 60 * self._study.round_minutes + 60  # a request must not outlive its round by much
@@ -217,57 +213,42 @@ class FairFedAvg(FedAvg):
             for member in members
         ]
 
-    def _accept_update(self, number: int, message: Message, accepted: dict[str, TrainReply]) -> None:
-        expected = self._roster.name(message.metadata.src_node_id)
-        if message.has_error():
-            self._leave_out(expected, number, "training", refusal(message.error))
-            return
-        try:
-            reply = train_reply_from_records(message.content)
-            check_answer(reply.site, expected=expected, seen=accepted, answered=reply.round, asked=number)
-            screen_update(
-                reply.update,
-                like=self._parameters,
-                fingerprint=reply.layout,
-                cohorts=(self._roster.members[expected].declared_patients, reply.declared_patients),
-            )
-            screen_account(**vars(reply.privacy), seconds=reply.seconds)
-            self._ledgers.note(reply.site, reply.privacy)
-            size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
-        except Exception as problem:  # whatever one site sends, the others go on
-            self._leave_out(expected, number, "training", refusal_of(problem))
-            return
-        accepted[reply.site] = reply
-        trained = events.SiteTrained(reply.site, number, reply.seconds, length, size, reply.privacy)
-        self._log.emit(trained)
+    def _accept_updates(self, number: int, messages: Iterable[Message], updates: Updates) -> dict[str, TrainReply]:
+        """Put what may be combined into ``updates``, and return what each of these sites said beside."""
+        accepted: dict[str, TrainReply] = {}
+        for message in messages:
+            site = self._roster.name(message.metadata.src_node_id)
+            if message.has_error():
+                self._leave_out(site, number, "training", refusal(message.error))
+                continue
+            try:
+                asked = Question(self._study, number, self._roster.members[site], accepted)
+                reply, length = read_update(message, asked, like=self._parameters)
+                self._ledgers.note(site, reply.privacy)
+            except Exception as problem:  # whatever one site sends, the others go on
+                self._leave_out(site, number, "training", refusal_of(problem))
+                continue
+            updates.append(site, reply.update)
+            accepted[site] = replace(reply, update={})  # on disk; it need not stay in memory
+            size = sum(array.nbytes for array in reply.update.values())
+            self._log.emit(events.SiteTrained(site, number, reply.seconds, length, size, reply.privacy))
+        return accepted
 
-    def _accept_counts(self, number: int, message: Message, accepted: dict[str, EvaluateReply]) -> None:
-        expected = self._roster.name(message.metadata.src_node_id)
-        if message.has_error():
-            self._leave_out(expected, number, "evaluation", refusal(message.error))
-            return
-        asked, classes, is_last = self._study.evaluation, len(self._study.task.labels), number == self._study.rounds
-        width = columns(classes, bins=asked.bins, is_last=is_last)
-        attributes = self._study.task.groups if asked.groups and is_last else []
-        try:
-            reply = evaluate_reply_from_records(message.content)
-            check_answer(reply.site, expected=expected, seen=accepted, answered=reply.round, asked=number)
-            declared = self._roster.members[expected].declared_patients
-            noise = (reply.cells_sd, reply.explanation_sd)
-            screen_counts(
-                reply.cells, reply.explanation, shape=(classes, width), noise=noise, declared_patients=declared
-            )
-            screen_groups(
-                reply.groups, reply.groups_sd, attributes=attributes, classes=classes, declared_patients=declared
-            )
-            screen_losses(reply.losses, reply.losses_sd, is_asked=asked.audit_loss, declared_patients=declared)
-            screen_account(**vars(reply.privacy), seconds=reply.seconds)
-            self._ledgers.note(reply.site, reply.privacy)
-            evaluate([reply], positive=positive_class(self._study.task))  # what fails alone would fail all together
-        except Exception as problem:  # whatever one site sends, the others go on
-            self._leave_out(expected, number, "evaluation", refusal_of(problem))
-            return
-        accepted[reply.site] = reply
+    def _accept_counts(self, number: int, messages: Iterable[Message]) -> dict[str, EvaluateReply]:
+        accepted: dict[str, EvaluateReply] = {}
+        for message in messages:
+            site = self._roster.name(message.metadata.src_node_id)
+            if message.has_error():
+                self._leave_out(site, number, "evaluation", refusal(message.error))
+                continue
+            try:
+                reply = read_counts(message, Question(self._study, number, self._roster.members[site], accepted))
+                self._ledgers.note(site, reply.privacy)
+            except Exception as problem:  # whatever one site sends, the others go on
+                self._leave_out(site, number, "evaluation", refusal_of(problem))
+                continue
+            accepted[site] = reply
+        return accepted
 
     def _leave_out(self, site: str, number: int, phase: str, refused: tuple[str, str]) -> None:
         code, reason = refused

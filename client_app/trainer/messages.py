@@ -1,6 +1,6 @@
 """The dataclasses of ``fedfm.wire`` to the messages of ``trainer.proto``, and back. Free of torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ def request_to_proto(request: Request) -> pb.Request:
         statistics=_packed(request.statistics),
         ledger_entries=request.ledger_entries,
         ledger_seal=request.ledger_seal,
+        frozen=_packed(request.frozen),
     )
 
 
@@ -49,6 +50,7 @@ def request_from_proto(message: pb.Request) -> Request:
         statistics=_unpacked(message.statistics),
         ledger_entries=message.ledger_entries,
         ledger_seal=message.ledger_seal,
+        frozen=_unpacked(message.frozen),
     )
 
 
@@ -108,6 +110,7 @@ def train_reply_to_proto(reply: TrainReply) -> pb.TrainReply:
         layout=reply.layout,
         update=to_bytes(reply.update),
         declared_patients=reply.declared_patients,
+        steps=reply.steps,
         seconds=reply.seconds,
         privacy=_spent_to_proto(reply.privacy),
     )
@@ -121,6 +124,7 @@ def train_reply_from_proto(message: pb.TrainReply) -> TrainReply:
         layout=message.layout,
         update=from_bytes(message.update),
         declared_patients=message.declared_patients,
+        steps=message.steps,
         seconds=message.seconds,
         privacy=_spent_from_proto(message.privacy),
     )
@@ -136,10 +140,14 @@ def evaluate_reply_to_proto(reply: EvaluateReply) -> pb.EvaluateReply:
         cells_sd=reply.cells_sd,
         explanation=dict(reply.explanation),
         explanation_sd=reply.explanation_sd,
-        groups={name: pb.Table(rows=len(table), cells=table.ravel().tolist()) for name, table in reply.groups.items()},
+        groups=_tables_to_proto(reply.groups),
         groups_sd=reply.groups_sd,
         losses=dict(reply.losses),
         losses_sd=reply.losses_sd,
+        audit_groups=_tables_to_proto(reply.audit_groups),
+        audit_groups_sd=reply.audit_groups_sd,
+        alone=reply.alone.ravel().tolist(),
+        alone_sd=reply.alone_sd,
         seconds=reply.seconds,
         privacy=_spent_to_proto(reply.privacy),
     )
@@ -154,10 +162,14 @@ def evaluate_reply_from_proto(message: pb.EvaluateReply) -> EvaluateReply:
         cells_sd=message.cells_sd,
         explanation=dict(message.explanation),
         explanation_sd=message.explanation_sd,
-        groups={name: _table(table.rows, table.cells) for name, table in message.groups.items()},
+        groups=_tables_from_proto(message.groups),
         groups_sd=message.groups_sd,
         losses=dict(message.losses),
         losses_sd=message.losses_sd,
+        audit_groups=_tables_from_proto(message.audit_groups),
+        audit_groups_sd=message.audit_groups_sd,
+        alone=_table(message.labels, message.alone),
+        alone_sd=message.alone_sd,
         seconds=message.seconds,
         privacy=_spent_from_proto(message.privacy),
     )
@@ -169,6 +181,14 @@ def _packed(arrays: Arrays) -> bytes:
 
 def _unpacked(data: bytes) -> Arrays:
     return from_bytes(data) if data else {}
+
+
+def _tables_to_proto(tables: Mapping[str, NDArray[np.float64]]) -> dict[str, pb.Table]:
+    return {name: pb.Table(rows=len(table), cells=table.ravel().tolist()) for name, table in tables.items()}
+
+
+def _tables_from_proto(tables: Mapping[str, pb.Table]) -> dict[str, NDArray[np.float64]]:
+    return {name: _table(table.rows, table.cells) for name, table in tables.items()}
 
 
 def _table(rows: int, cells: Iterable[float]) -> NDArray[np.float64]:

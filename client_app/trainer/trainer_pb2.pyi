@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Request(_message.Message):
-    __slots__ = ("wire_version", "run", "study_json", "round", "layout", "parameters", "statistics", "ledger_entries", "ledger_seal")
+    __slots__ = ("wire_version", "run", "study_json", "round", "layout", "parameters", "statistics", "ledger_entries", "ledger_seal", "frozen")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STUDY_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class Request(_message.Message):
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
     LEDGER_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     LEDGER_SEAL_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     run: str
     study_json: str
@@ -26,7 +27,8 @@ class Request(_message.Message):
     statistics: bytes
     ledger_entries: int
     ledger_seal: str
-    def __init__(self, wire_version: _Optional[int] = ..., run: _Optional[str] = ..., study_json: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., parameters: _Optional[bytes] = ..., statistics: _Optional[bytes] = ..., ledger_entries: _Optional[int] = ..., ledger_seal: _Optional[str] = ...) -> None: ...
+    frozen: bytes
+    def __init__(self, wire_version: _Optional[int] = ..., run: _Optional[str] = ..., study_json: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., parameters: _Optional[bytes] = ..., statistics: _Optional[bytes] = ..., ledger_entries: _Optional[int] = ..., ledger_seal: _Optional[str] = ..., frozen: _Optional[bytes] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
@@ -97,7 +99,7 @@ class SummariseReply(_message.Message):
     def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., sums: _Optional[_Iterable[float]] = ..., sums_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
 
 class TrainReply(_message.Message):
-    __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy")
+    __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy", "steps")
     SITE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +107,7 @@ class TrainReply(_message.Message):
     DECLARED_PATIENTS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     site: str
     round: int
     layout: str
@@ -112,10 +115,11 @@ class TrainReply(_message.Message):
     declared_patients: int
     seconds: float
     privacy: PrivacySpent
-    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
+    steps: int
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class EvaluateReply(_message.Message):
-    __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy", "groups", "groups_sd", "losses", "losses_sd")
+    __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy", "groups", "groups_sd", "losses", "losses_sd", "audit_groups", "audit_groups_sd", "alone", "alone_sd")
     class ExplanationEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +141,13 @@ class EvaluateReply(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class AuditGroupsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Table
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Table, _Mapping]] = ...) -> None: ...
     SITE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +161,10 @@ class EvaluateReply(_message.Message):
     GROUPS_SD_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     LOSSES_SD_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_GROUPS_SD_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
+    ALONE_SD_FIELD_NUMBER: _ClassVar[int]
     site: str
     round: int
     labels: int
@@ -163,7 +178,11 @@ class EvaluateReply(_message.Message):
     groups_sd: float
     losses: _containers.ScalarMap[str, float]
     losses_sd: float
-    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., labels: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ..., cells_sd: _Optional[float] = ..., explanation: _Optional[_Mapping[str, float]] = ..., explanation_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., groups: _Optional[_Mapping[str, Table]] = ..., groups_sd: _Optional[float] = ..., losses: _Optional[_Mapping[str, float]] = ..., losses_sd: _Optional[float] = ...) -> None: ...
+    audit_groups: _containers.MessageMap[str, Table]
+    audit_groups_sd: float
+    alone: _containers.RepeatedScalarFieldContainer[float]
+    alone_sd: float
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., labels: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ..., cells_sd: _Optional[float] = ..., explanation: _Optional[_Mapping[str, float]] = ..., explanation_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., groups: _Optional[_Mapping[str, Table]] = ..., groups_sd: _Optional[float] = ..., losses: _Optional[_Mapping[str, float]] = ..., losses_sd: _Optional[float] = ..., audit_groups: _Optional[_Mapping[str, Table]] = ..., audit_groups_sd: _Optional[float] = ..., alone: _Optional[_Iterable[float]] = ..., alone_sd: _Optional[float] = ...) -> None: ...
 
 class Table(_message.Message):
     __slots__ = ("rows", "cells")

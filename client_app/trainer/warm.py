@@ -14,6 +14,7 @@ from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import WireError
+from fedfm.schedule import closing_round
 from fedfm.wire import Description, EvaluateReply, Request, SummariseReply, TrainReply
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -40,7 +41,7 @@ class Trainer:
         Raises:
             FedFMError: The site refuses or cannot take part; nothing was spent.
         """
-        return self._answer(request, rounds.describe)
+        return self._answer(request, rounds.describe, allowed=_any_round)
 
     def summarise(self, request: Request) -> SummariseReply:
         """Answer with sums over training patients, before round 1.
@@ -48,7 +49,7 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, statistics.summarise)
+        return self._answer(request, statistics.summarise, allowed=_any_round)
 
     def train(self, request: Request) -> TrainReply:
         """Answer with the update of one round.
@@ -56,7 +57,9 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, lambda asked: rounds.train(statistics.standardized(asked)), first=1)
+        return self._answer(
+            request, lambda asked: rounds.train(statistics.standardized(asked)), allowed=_training_rounds
+        )
 
     def evaluate(self, request: Request) -> EvaluateReply:
         """Answer with sums over test and audit patients.
@@ -64,12 +67,14 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, lambda asked: releases.evaluate(statistics.standardized(asked)), first=1)
+        return self._answer(
+            request, lambda asked: releases.evaluate(statistics.standardized(asked)), allowed=_evaluation_rounds
+        )
 
-    def _answer(self, request: Request, how: Callable[[Round], Reply], *, first: int = 0) -> Reply:
+    def _answer(self, request: Request, how: Callable[[Round], Reply], *, allowed: Callable[[Study], range]) -> Reply:
         with self._lock:
             study = study_from_json(request.study)
-            _check_names(request, study, first=first)
+            _check_names(request, allowed(study))
             accept(self.site, study)
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
@@ -83,13 +88,26 @@ class Trainer:
         return self._warm[1]
 
 
-def _check_names(request: Request, study: Study, *, first: int) -> None:
+def _any_round(study: Study) -> range:
+    """Before the first, or later: who joins late describes itself then."""
+    return range(study.rounds + 1)
+
+
+def _training_rounds(study: Study) -> range:
+    return range(1, study.rounds + 1)
+
+
+def _evaluation_rounds(study: Study) -> range:
+    return range(1, closing_round(study) + 1)
+
+
+def _check_names(request: Request, allowed: range) -> None:
     """Refuse a run's name or a round that the ledger and the audit log should not have to keep."""
-    if not _RUN_NAME.fullmatch(request.run) or not first <= request.round <= study.rounds:
+    if not _RUN_NAME.fullmatch(request.run) or request.round not in allowed:
         raise WireError(
             "SITE-E135",
             "a run or a round that cannot be",
             where="run and round of the request",
-            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round from {first} to {study.rounds}",
+            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round from {allowed[0]} to {allowed[-1]}",
             fix="the coordinator must mend it",
         )

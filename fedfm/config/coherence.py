@@ -8,7 +8,7 @@ from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 
-RULE_SETTINGS = ("selection", "weighting", "combining", "reweighting")
+RULE_SETTINGS = ("selection", "weighting", "combining", "optimizing", "reweighting", "contribution")
 """Settings whose ``rule`` names a file of the conf group of the same name."""
 
 

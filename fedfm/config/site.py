@@ -58,6 +58,12 @@ class Policy:
     max_local_steps: int = setting(1000, "most steps of a round", unit="steps", low=1)
     min_sites: int = setting(2, "fewest sites a study must average over", unit="sites", low=1)
     min_patients: int = setting(20, "fewest training patients to take part", unit="patients", low=2)
+    small_cells: str = setting(
+        "cms",
+        "how exact counts leave; cms: none from 1 to 10, nor derivable; redact7_round5: none up to 7, others in steps "
+        "of 5; none: as they are, only for public data",
+        choices=("cms", "redact7_round5", "none"),
+    )
     units: list[str] = setting(["patient"], "accepted units of privacy", choices=("patient", "record"))
     allow_reduced_precision: bool = setting(
         False, "accept bfloat16: rounding lets one patient move the gradients of others by about 0.1 % of the clip"
@@ -90,6 +96,12 @@ class Site:
         "on a GPU",
         unit="examples",
         low=0,
+    )
+    max_rank: int = setting(
+        0, "largest rank of a low-rank adapter trained here, for a small GPU; 0: the study's", low=0, high=256
+    )
+    max_steps: int = setting(
+        0, "most optimiser steps a round, for a slow machine; 0: as many as the study asks", unit="steps", low=0
     )
     weights: dict[str, str] = setting(
         {}, "model hash (sha256) to a local folder that holds it; for sites without a hub"

@@ -28,6 +28,9 @@ class Task:
     positive: str = setting("", "the class whose probability is the score of a two-class task; empty: the last")
     columns: list[Column] = setting([], "numeric columns, for inputs = columns; in the order the model sees them")
     groups: list[str] = setting([], "protected attributes that fairness looks at; a site may lack some")
+    intersections: list[str] = setting(
+        [], "attributes crossed, joined by *, such as sex*age_band; counted wherever groups are"
+    )
     mark_missing: bool = setting(
         True, "columns: the model also reads whether each value is missing; off: half the parameters, half the noise"
     )
@@ -157,10 +160,66 @@ class Evaluation:
         choices=("noisy", "exact"),
     )
     groups: bool = setting(True, "count by task.groups too, in the last evaluation; noised or exact as release says")
+    groups_every: int = setting(
+        0, "also after every so many rounds; 0: in the last evaluation only", unit="rounds", low=0
+    )
+    group_bins: int = setting(
+        2,
+        "score bins of a group in the last evaluation, for its AUROC and calibration; even; 2: the predicted class",
+        unit="bins",
+        low=2,
+        high=100,
+    )
     audit_loss: bool = setting(
         True,
         "sum the loss on audit patients too, in each evaluation; noised whenever there is a privacy.mechanism, "
         "whatever release says",
+    )
+
+
+@dataclass
+class Baseline:
+    """What the federated model is compared with at each site."""
+
+    method: str = setting(
+        "none",
+        "alone: each site trains the same model on its own patients only, once, and counts its answers; none: nothing",
+        choices=("none", "alone"),
+    )
+    share: float = setting(0.3, "part of privacy.epsilon that training alone may spend", above=0, high=0.9)
+
+
+@dataclass
+class Personal:
+    """A model of each site's own, which never leaves it and costs no epsilon."""
+
+    method: str = setting(
+        "none",
+        "ditto: trained beside the federated one and pulled to it; none: there is none",
+        choices=("none", "ditto"),
+    )
+    pull: float = setting(1.0, "pull of the personal model to the received one; 0: each site alone", low=0, high=100)
+
+
+@dataclass
+class Fairness:
+    """How unlike hospitals or groups may fare, and what follows."""
+
+    limits: dict[str, float] = setting(
+        {},
+        "largest difference between groups (demographic_parity, equal_opportunity, equalized_odds, accuracy) and "
+        "between the mean and the worst site (worst_site); judged by the lower end of the 95 % interval",
+    )
+    action: str = setting(
+        "report",
+        "what happens beyond a limit; report: the verdict says so; stop: the run ends, and fails",
+        choices=("report", "stop"),
+    )
+    final: str = setting(
+        "last",
+        "which round's model is the result; last; or best: by the audit losses (together, worst site) and, within "
+        "their intervals, by the gaps",
+        choices=("last", "best"),
     )
 
 
@@ -191,8 +250,13 @@ class Study:
     selection: Rule = setting(REQUIRED, "which sites take part in a round")
     weighting: Rule = setting(REQUIRED, "how much each site counts")
     combining: Rule = setting(REQUIRED, "how updates become one")
+    optimizing: Rule = setting(REQUIRED, "how the coordinator steps along the combined update")
     reweighting: Rule = setting(REQUIRED, "fairness-aware weights of examples at the site")
+    personal: Personal = setting(REQUIRED, "a model of each site's own")
+    baseline: Baseline = setting(REQUIRED, "what the model is compared with at each site")
     evaluation: Evaluation = setting(REQUIRED, "what is counted after each round")
+    fairness: Fairness = setting(REQUIRED, "how unlike hospitals or groups may fare")
+    contribution: Rule = setting(REQUIRED, "what each site's updates have brought")
     explainability: Explainability = setting(REQUIRED, "what is asked about the reasons")
     rounds: int = setting(5, "rounds of federated training", unit="rounds", low=1, high=10_000)
     sites: list[str] = setting(

@@ -10,7 +10,6 @@ from fedfm.config.study import Study
 from fedfm.errors import FedFMError
 from fedfm.privacy import Release, epsilon
 from fedfm.privacy_statement import Bound, Facts, Mechanism, Statement, Table, epsilon_text, statement
-from fedfm.schedule import evaluation_rounds, explanation_rounds
 from fedfm.statement_texts import paragraphs
 from fedfm.wire import PrivacySpent
 from server_app.report.markup import Element, element, table
@@ -101,30 +100,29 @@ def _plans(summary: Summary, deltas: list[float]) -> tuple[tuple[Bound, ...], tu
 
 
 def _planned(study: Study, delta: float) -> tuple[Mechanism, ...]:
-    from fedfm.plan import plan  # noqa: PLC0415 - takes seconds; only a report needs it
+    from fedfm.plan import plan, planned  # noqa: PLC0415 - takes seconds; only a report needs it
 
-    evaluations, made = len(evaluation_rounds(study)), plan(study, delta=delta)
-    times = {"evaluation": evaluations - 1, "loss": evaluations, "explanation": len(explanation_rounds(study))}
-    listed = [("training", made.training, study.rounds), *((n, r, times.get(n, 1)) for n, r in made.at_once())]
-    return tuple(Mechanism(name, release, count) for name, release, count in listed if count)
+    return tuple(Mechanism(one.name, one.release, one.times) for one in planned(study, plan(study, delta=delta)))
 
 
-_SPLITS = {
-    "training patients": ("training", "statistics", "reweighting"),
-    "test patients": ("evaluation", "last_evaluation", "groups"),
-    "audit patients": ("loss", "explanation"),
-}
+_WHOSE = {"train": "training patients", "test": "test patients", "audit": "audit patients"}
 
 
 def _planned_bounds(planned: tuple[Mechanism, ...], delta: float) -> Iterator[Bound]:
-    for whose, purposes in _SPLITS.items():
+    from fedfm.plan import SPLITS  # noqa: PLC0415 - as above
+
+    for split, purposes in SPLITS.items():
         history = tuple(
             Release(one.release.noise_multiplier, one.release.sample_rate, one.release.steps * one.times)
             for one in planned
             if one.purpose in purposes
         )
+        if not history:
+            continue
         is_open = any(release.noise_multiplier <= 0 for release in history)
-        yield Bound(f"any site, {whose}, planned", delta, math.inf if is_open else epsilon(history, delta), history)
+        yield Bound(
+            f"any site, {_WHOSE[split]}, planned", delta, math.inf if is_open else epsilon(history, delta), history
+        )
 
 
 def _composition(told: _Told) -> Table:

@@ -10,9 +10,10 @@ from client_app.reweighting import REWEIGHTINGS
 from fedfm.config.compose import load_site
 from fedfm.config.settings import settings_of
 from fedfm.config.study import Study
-from server_app.combining import COMBINERS
+from server_app.combining.rules import COMBINERS
+from server_app.optimizing import OPTIMIZERS
 from server_app.selection import SELECTIONS
-from server_app.weighting import RULES
+from server_app.weighting.rules import RULES
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -28,6 +29,8 @@ def stems(group: str) -> set[str]:
         ("weighting", set(RULES)),
         ("selection", set(SELECTIONS)),
         ("combining", set(COMBINERS)),
+        ("optimizing", set(OPTIMIZERS)),
+        ("contribution", {"none"}),
         ("reweighting", set(REWEIGHTINGS) | {"none"}),
     ],
 )

@@ -200,7 +200,7 @@ def test_an_unforeseen_fault_leaves_as_a_number(tmp_path: Path, monkeypatch: pyt
         raise ValueError(f"could not convert {CANARY}-000001")
 
     monkeypatch.setattr(app, "connect", leak)
-    monkeypatch.setattr("fedfm.wire.request_from_records", lambda _: None)
+    monkeypatch.setattr("fedfm.wire_records.request_from_records", lambda _: None)
     for name in ("run_id", "node_id", "task_id"):
         monkeypatch.setattr(TaskIdentity, f"_{name}", 1)
     asked = Message(RecordDict({"x": ConfigRecord({})}), dst_node_id=1, message_type="train")

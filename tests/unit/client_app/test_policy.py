@@ -95,11 +95,11 @@ def test_the_plan_keeps_every_split_within_its_budget_when_all_rounds_run() -> N
     assert made.statistics
     assert made.explanation
     assert made.loss
-    assert made.groups
+    assert made.last_groups
     steps = [made.statistics, made.reweighting, replace(made.training, steps=6 * made.training.steps)]
     assert epsilon(steps, made.delta) == pytest.approx(made.planned)
     assert 0.97 * 3 <= made.planned <= 3
-    evaluations = [made.evaluation] * (len(evaluation_rounds(wanted)) - 1) + [made.last_evaluation, made.groups]
+    evaluations = [made.evaluation] * (len(evaluation_rounds(wanted)) - 1) + [made.last_evaluation, made.last_groups]
     assert 0.97 * 3 <= epsilon(evaluations, made.delta) <= 3
     looks = [made.explanation] * len(explanation_rounds(wanted)) + [made.loss] * len(evaluation_rounds(wanted))
     assert 0.97 * 3 <= epsilon(looks, made.delta) <= 3

@@ -224,7 +224,7 @@ def test_noise_is_the_plans_in_units_of_the_sensitivity() -> None:
     answers = [releases.evaluate(question) for _ in range(1500)]
     made, one = question.plan, answers[0]
     assert one.cells_sd == sd(made.last_evaluation)
-    assert one.groups_sd == pytest.approx(sd(made.groups) * math.sqrt(3))
+    assert one.groups_sd == pytest.approx(sd(made.last_groups) * math.sqrt(3))
     assert one.losses_sd == pytest.approx(made.loss.noise_multiplier * math.sqrt(2))
     assert one.explanation_sd == pytest.approx(sd(made.explanation) * math.sqrt(3))
     for name, stated in (("groups", one.groups_sd), ("losses", one.losses_sd), ("explanation", one.explanation_sd)):

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from fedfm.config.compose import compose_study, study_from_json, study_to_json
 from fedfm.config.study import (
     Adapter,
+    Baseline,
     Column,
     Evaluation,
     Explainability,
+    Fairness,
     Model,
+    Personal,
     Privacy,
     Rule,
     Standardize,
@@ -114,7 +117,19 @@ studies = tasks_with_models().flatmap(
             counts(1, 50).map(lambda half: 2 * half),
             st.sampled_from(["noisy", "exact"]),
             st.booleans(),
+            counts(0, 9),
+            counts(1, 50).map(lambda half: 2 * half),
             st.booleans(),
+        ),
+        optimizing=rules,
+        contribution=rules,
+        personal=st.builds(Personal, st.sampled_from(["none", "ditto"]), between(0, 100)),
+        baseline=st.builds(Baseline, st.sampled_from(["none", "alone"]), between(0.01, 0.9)),
+        fairness=st.builds(
+            Fairness,
+            st.dictionaries(st.sampled_from(["equal_opportunity", "worst_site"]), between(0, 1)),
+            st.sampled_from(["report", "stop"]),
+            st.sampled_from(["last", "best"]),
         ),
         explainability=st.builds(
             Explainability,

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from fedfm import wire
+from fedfm import wire, wire_records
 from fedfm.errors import WireError
 
 numbers = st.floats(min_value=0, allow_nan=False)
@@ -30,6 +30,7 @@ requests = st.builds(
     round=rounds,
     layout=names,
     parameters=arrays,
+    frozen=arrays,
     statistics=arrays,
     ledger_entries=rounds,
     ledger_seal=names,
@@ -59,6 +60,7 @@ train_replies = st.builds(
     layout=names,
     update=arrays,
     declared_patients=st.integers(0, 2**40),
+    steps=rounds,
     seconds=numbers,
     privacy=spent,
 )
@@ -77,16 +79,28 @@ evaluate_replies = st.builds(
     groups_sd=numbers,
     losses=st.dictionaries(names, numbers, max_size=2),
     losses_sd=numbers,
+    audit_groups=st.dictionaries(names, cells, max_size=3),
+    audit_groups_sd=numbers,
+    alone=cells,
+    alone_sd=numbers,
 )
 
 Write = Callable[[Any], RecordDict]
 Read = Callable[[RecordDict], Any]
 FORMS: dict[str, tuple[st.SearchStrategy[Any], Write, Read]] = {
-    "request": (requests, wire.request_to_records, wire.request_from_records),
-    "description": (descriptions, wire.description_to_records, wire.description_from_records),
-    "summarise_reply": (summarise_replies, wire.summarise_reply_to_records, wire.summarise_reply_from_records),
-    "train_reply": (train_replies, wire.train_reply_to_records, wire.train_reply_from_records),
-    "evaluate_reply": (evaluate_replies, wire.evaluate_reply_to_records, wire.evaluate_reply_from_records),
+    "request": (requests, wire_records.request_to_records, wire_records.request_from_records),
+    "description": (descriptions, wire_records.description_to_records, wire_records.description_from_records),
+    "summarise_reply": (
+        summarise_replies,
+        wire_records.summarise_reply_to_records,
+        wire_records.summarise_reply_from_records,
+    ),
+    "train_reply": (train_replies, wire_records.train_reply_to_records, wire_records.train_reply_from_records),
+    "evaluate_reply": (
+        evaluate_replies,
+        wire_records.evaluate_reply_to_records,
+        wire_records.evaluate_reply_from_records,
+    ),
 }
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -121,6 +135,7 @@ EXAMPLE = wire.TrainReply(
     "layout",
     {"head": np.arange(6, dtype=np.float32).reshape(2, 3)},
     60,
+    4,
     1.5,
     wire.PrivacySpent("patient", 1e-3, 1.0, 0.5, 0.5, 1.0, 3.0, 1.2),
 )
@@ -197,21 +212,21 @@ FAULTS: dict[str, tuple[Callable[[RecordDict], None], str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_hostile_messages_are_refused_by_name(fault: str) -> None:
     change, named = FAULTS[fault]
-    records = wire.train_reply_to_records(EXAMPLE)
+    records = wire_records.train_reply_to_records(EXAMPLE)
     change(records)
     with pytest.raises(WireError, match=named):
-        wire.train_reply_from_records(records)
+        wire_records.train_reply_from_records(records)
 
 
 @settings(max_examples=200)
 @given(data=st.binary(max_size=300), text=st.text(max_size=10))
 def test_arbitrary_bytes_raise_nothing_but_wire_errors(data: bytes, text: str) -> None:
-    records = wire.train_reply_to_records(EXAMPLE)
+    records = wire_records.train_reply_to_records(EXAMPLE)
     good = records.array_records["arrays"]["head"].data
     for body in (data, good[:20] + data, good[: len(good) // 2] + data):
         hostile_array(data=body)(records)
         with pytest.raises(WireError):
-            wire.train_reply_from_records(records)
+            wire_records.train_reply_from_records(records)
 
 
 @forms
@@ -223,14 +238,14 @@ def test_an_empty_message_is_a_wire_error(form: str) -> None:
 @pytest.mark.parametrize("tables", [{}, {"cells": np.ones(3)}, {"cells": np.eye(2), "more": np.eye(2)}])
 def test_evaluations_hold_one_table(tables: dict[str, Any]) -> None:
     reply = wire.EvaluateReply("a", 1, np.eye(2), 0.0, {}, 0.0, 1.0, EXAMPLE.privacy)
-    records = wire.evaluate_reply_to_records(reply)
+    records = wire_records.evaluate_reply_to_records(reply)
     records["arrays"] = ArrayRecord({name: Array(array) for name, array in tables.items()})
     with pytest.raises(WireError, match="arrays"):
-        wire.evaluate_reply_from_records(records)
+        wire_records.evaluate_reply_from_records(records)
 
 
 def test_arrays_in_any_memory_order_are_written_alike() -> None:
     turned = replace(EXAMPLE, update={"head": np.asfortranarray(EXAMPLE.update["head"])})
-    returned = wire.train_reply_from_records(wire.train_reply_to_records(turned))
+    returned = wire_records.train_reply_from_records(wire_records.train_reply_to_records(turned))
     np.testing.assert_array_equal(returned.update["head"], EXAMPLE.update["head"])
     returned.update["head"][0] = 0  # writable, and nobody else's memory

@@ -10,7 +10,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fedfm import wire
+from fedfm import wire, wire_records
 from fedfm.arrays import Arrays, layout
 from fedfm.config.compose import compose_study, study_from_json
 from fedfm.config.study import Study
@@ -49,7 +49,7 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
 
     def answer(kind: str, write: Callable[[Any], RecordDict], message: Message, context: Context) -> Message:
         site = Path(str(context.node_config["site-config"])).stem
-        hospital, request = hospitals[site], wire.request_from_records(message.content)
+        hospital, request = hospitals[site], wire_records.request_from_records(message.content)
         hospital.asked.append(request)
         reply = getattr(hospital, kind)(_honest_reply(kind, site, hospital, request))
         if isinstance(reply, Error):
@@ -58,19 +58,19 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
 
     @app.query("describe")
     def describe(message: Message, context: Context) -> Message:
-        return answer("describe", wire.description_to_records, message, context)
+        return answer("describe", wire_records.description_to_records, message, context)
 
     @app.query("summarise")
     def summarise(message: Message, context: Context) -> Message:
-        return answer("summarise", wire.summarise_reply_to_records, message, context)
+        return answer("summarise", wire_records.summarise_reply_to_records, message, context)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        return answer("train", wire.train_reply_to_records, message, context)
+        return answer("train", wire_records.train_reply_to_records, message, context)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        return answer("evaluate", wire.evaluate_reply_to_records, message, context)
+        return answer("evaluate", wire_records.evaluate_reply_to_records, message, context)
 
     return app
 
@@ -83,7 +83,7 @@ def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Reques
         return wire.SummariseReply(site, request.round, sums_of(hospital), 1.0, 0.5, SPENT)
     if kind == "train":
         update = {name: np.full_like(array, hospital.shift) for name, array in request.parameters.items()}
-        return wire.TrainReply(site, request.round, request.layout, update, hospital.patients, 0.5, SPENT)
+        return wire.TrainReply(site, request.round, request.layout, update, hospital.patients, 4, 0.5, SPENT)
     width = columns(2, bins=study.evaluation.bins, is_last=request.round == study.rounds)
     cells = np.full((2, width), 3.0)
     sums = {"comprehensiveness": 4.0, "random_order": 1.0, "documents": 8.0}

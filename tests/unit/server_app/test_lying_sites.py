@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedfm import wire
+from fedfm import wire, wire_records
 from fedfm.metrics.counts import LOSS_CAP
-from server_app import strategy
 from server_app.report import events
 from server_app.report.page import write_report
 from server_app.screening import MAX_UPDATE
@@ -223,16 +222,15 @@ class Breaks:
 @pytest.mark.parametrize(
     ("module", "name", "phase"),
     [
-        (strategy, "train_reply_from_records", "training"),
-        (strategy, "evaluate_reply_from_records", "evaluation"),
+        ("server_app.answers", "train_reply_from_records", "training"),
+        ("server_app.answers", "evaluate_reply_from_records", "evaluation"),
         ("server_app.roster", "description_from_records", "start"),
     ],
 )
 def test_whatever_breaks_over_one_answer_costs_only_that_site(
-    module: Any, name: str, phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, name: str, phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = module if isinstance(module, str) else module.__name__
-    monkeypatch.setattr(f"{path}.{name}", Breaks(getattr(wire, name)))
+    monkeypatch.setattr(f"{module}.{name}", Breaks(getattr(wire_records, name)))
     outcome = federate(four(Hospital()), tmp_path, "rounds=1")
     goes_on_without_b1(outcome, phase=phase, code="ROUND-E018")
     assert outcome.of(events.SiteLeftOut)[0].reason == "unreadable answer (ZeroDivisionError)"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from client_app.site import agreed_plan
 from fedfm.model.build import build_model
 from server_app.cli import app
-from server_app.planning import Federation, delta, noise_to_signal, noises, outlook, some_of, trained_parameters
+from server_app.planning import Federation, delta, noise_to_signal, outlook, some_of, trained_parameters
 from server_app.planning_command import Wishes, show
 from tests.unit.server_app.plans import CAPS, HEAD, site_of, study_of
 
@@ -142,7 +142,7 @@ def test_people_see_every_release_and_the_curve(console: Console) -> None:
     assert show([*HEAD, "rounds=3"], wishes(300), console=console)
     lines = text_of(console).splitlines()
     found = outlook(study_of("rounds=3"), 300, Federation(2, trained_parameters(study_of())))
-    for name, noise in noises(found.plan).items():
+    for name, noise in found.noises.items():
         (line,) = [line for line in lines if line.split()[:-1] == name.split("_")]
         assert line.split()[-1] == f"{noise:.2f}"
     (last,) = [line for line in lines if line.split()[:1] == ["3"] and "█" in line]

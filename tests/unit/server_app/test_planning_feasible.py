@@ -6,7 +6,7 @@ from client_app.site import accept, agreed_plan
 from fedfm.config.compose import compose_study
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
-from server_app.planning import Federation, noises, outlook
+from server_app.planning import Federation, outlook
 from server_app.planning_feasible import Caps, obstacles
 from tests.unit.server_app.plans import CAPS, HEAD, site_of, study_of
 
@@ -52,14 +52,14 @@ def test_too_little_noise_names_the_budget_that_adds_enough(
     overrides: tuple[str, ...], setting: str, release: str
 ) -> None:
     study = study_of(*overrides)
-    least = 1.05 * noises(outlook(study, 300, Federation(2, 66)).plan)[release]
+    least = 1.05 * outlook(study, 300, Federation(2, 66)).noises[release]
     _, problems = obstacles(study, 300, Federation(2, 66), Caps(3.0, least))
     (problem,) = [each for each in problems if f" in {release}:" in each.what]
     assert problem.code == "SITE-E105"
     name, _, value = problem.instead[0].partition("=")
     assert name == f"privacy.{setting}"
     mended = compose_study([*HEAD, *overrides, f"{name}={value}"]).value
-    assert noises(outlook(mended, 300, Federation(2, 66)).plan)[release] >= least
+    assert outlook(mended, 300, Federation(2, 66)).noises[release] >= least
 
 
 def test_a_budget_that_other_releases_use_up_names_the_least_that_is_enough() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from fedfm.config.compose import compose_study
 from fedfm.plan import plan
+from fedfm.plan import planned as planned_releases
 from fedfm.privacy import Release, epsilon
 from fedfm.privacy_statement import markdown
 from fedfm.statement_texts import HEADINGS
@@ -53,9 +54,9 @@ def test_planned_figures_are_those_of_the_plan() -> None:
     steps = Release(planned.training.noise_multiplier, 1.0, 2 * planned.training.steps)
     assert f"{epsilon([steps], 1e-6):.3f}" in text
     assert f"| {planned.training.noise_multiplier:.4g} | 1 | {planned.training.steps} | 2 |" in text
-    listed = {name for name, _ in planned.at_once()}
+    listed = {one.name for one in planned_releases(study, planned)}
     assert ("sum of clipped losses" in text) == ("loss" in listed)
-    assert ("count by group" in text) == ("groups" in listed)
+    assert ("count by group" in text) == ("last_groups" in listed)
 
 
 def test_a_run_without_privacy_is_shouted_whatever_a_site_says_it_spent() -> None:

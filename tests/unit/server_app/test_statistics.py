@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import Error, RecordDict
 
-from fedfm import wire
+from fedfm import wire, wire_records
 from fedfm.arrays import from_bytes
 from fedfm.errors import EngineError
 from server_app.report import events
@@ -141,7 +141,7 @@ def test_too_few_sums_end_the_run(tmp_path: Path) -> None:
 
 def test_what_breaks_over_one_answer_costs_only_that_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(records: RecordDict) -> wire.SummariseReply:
-        reply = wire.summarise_reply_from_records(records)
+        reply = wire_records.summarise_reply_from_records(records)
         if reply.site == "b1":
             raise ZeroDivisionError("Jane Doe, MRN 12345")
         return reply

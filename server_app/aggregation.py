@@ -1,0 +1,98 @@
+"""From the sites' updates to the next global model: weighing, combining, stepping; Algorithm 1, line 12."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from fedfm.arrays import Arrays
+from fedfm.config.study import Study
+from fedfm.signals import GRAM, WEIGHTING_NEEDS
+from fedfm.wire import TrainReply
+from server_app.combining.received import Combined, Received
+from server_app.combining.rules import COMBINERS
+from server_app.optimizing import OPTIMIZERS, Moments
+from server_app.registry import bind
+from server_app.signals import Signals
+from server_app.updates import Updates
+from server_app.weighting.heard import Heard, SiteReport, State, Weighed
+from server_app.weighting.rules import RULES
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """A round's result.
+
+    Attributes:
+        parameters: float32, the next global parameters.
+        weighed: What the weighting rule said.
+        combined: What the combiner said.
+    """
+
+    parameters: Arrays
+    weighed: Weighed
+    combined: Combined
+
+
+class Aggregation:
+    """A study's rules and what they keep between rounds.
+
+    Attributes:
+        frozen: What the sites load beside the parameters; empty where they keep what is built.
+
+    Raises:
+        ConfigError: A rule of the study does not exist, or its parameters do not fit.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._weigh = bind(RULES, study.weighting, group="weighting")
+        self._combine = bind(COMBINERS, study.combining, group="combining")
+        self._optimize = bind(OPTIMIZERS, study.optimizing, group="optimizing")
+        self._needs_gram = GRAM in WEIGHTING_NEEDS[study.weighting.rule]
+        self._state: State = {}
+        self._moments: Moments = {}
+        self.frozen: Arrays = {}
+
+    def aggregate(
+        self, parameters: Arrays, updates: Updates, replies: Mapping[str, TrainReply], signals: Signals
+    ) -> Aggregated:
+        """Return the next global parameters; what the rules keep is kept for the next round.
+
+        Args:
+            parameters: float32, what the sites started from.
+            updates: S updates, S >= 1.
+            replies: What each of these sites said beside its update.
+            signals: What the last evaluations told.
+        """
+        reports = [_report(replies[site], signals) for site in updates.sites]
+        gram = updates.gram() if self._needs_gram else None
+        weighed = self._weigh(Heard(reports, gram, signals.gap, self._state))
+        combined = self._combine(Received(parameters, self.frozen, updates, weighed.weights))
+        step = self._optimize(combined.update, self._moments)
+        self._state, self._moments, self.frozen = weighed.state, step.moments, combined.frozen
+        after = {name: _added(array, step.update[name]) for name, array in parameters.items()}
+        return Aggregated(after, weighed, combined)
+
+    def kept(self) -> dict[str, bytes]:
+        """Return what the rules keep, as files to lie beside a checkpoint: name to contents."""
+        files = {"rules.json": json.dumps({"weighting": self._state}, indent=2).encode()}
+        arrays: dict[str, NDArray[np.generic]] = {f"moments.{name}": array for name, array in self._moments.items()}
+        arrays |= {f"frozen.{name}": array for name, array in self.frozen.items()}
+        return files | ({"rules.safetensors": safetensors.numpy.save(arrays)} if arrays else {})
+
+
+def _report(reply: TrainReply, signals: Signals) -> SiteReport:
+    return SiteReport(
+        site=reply.site,
+        declared_patients=reply.declared_patients,
+        steps=reply.steps,
+        loss=signals.losses.get(reply.site),
+        gap=signals.gaps.get(reply.site),
+    )
+
+
+def _added(array: NDArray[np.float32], update: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (array.astype(np.float64) + update).astype(np.float32)

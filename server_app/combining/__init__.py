@@ -1,0 +1,1 @@
+"""How the updates of the sites become one."""

@@ -1,0 +1,17 @@
+"""The combiners by name.
+
+To add one: write a function with the signature of ``linear``, add it to ``COMBINERS``, and add
+``conf/combining/<name>.yaml``. Keyword-only arguments are the rule's parameters.
+"""
+
+from collections.abc import Callable, Mapping
+
+from server_app.combining.received import Combined, Received, combination
+
+
+def linear(received: Received) -> Combined:
+    """Return the sum of weight times update (FedAvg, McMahan et al. 2017, arXiv:1602.05629, algorithm 1)."""
+    return combination(received, received.weights)
+
+
+COMBINERS: Mapping[str, Callable[..., Combined]] = {"linear": linear}

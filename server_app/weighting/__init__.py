@@ -1,0 +1,1 @@
+"""How much each site counts when the coordinator combines their updates."""
