@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedfm.config.study import Task
+from fedfm.metrics.between_sites import Spread
 from fedfm.metrics.counts import LOSS_CAP
+from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.groups import GroupFigures, group_figures
 from fedfm.metrics.performance import Estimate, Performance, mean_of, performance
 from fedfm.wire import EvaluateReply
@@ -18,22 +20,32 @@ class Evaluation:
     """One evaluation of the global model.
 
     Attributes:
-        sites: Site to its performance.
-        together: Performance on the patients of all sites.
+        sites: Site to its performance; None where it withholds its counts.
+        together: Performance on the patients of all sites that do not; None where all withhold.
         documents: Audit documents that were explained; 0 when none were.
         means: Name of a sum to its mean over documents; empty when none were explained.
         groups: ``attribute=group`` to its figures over all sites; None where its patients are too few for the noise.
         losses: Site to the mean clipped loss of its audit patients, in nats; None where they are too few.
         loss: The same over the audit patients of all sites.
+        gaps: Attribute or intersection to name of a gap to the gap, over all sites' patients.
+        site_gaps: Site to the same over its own patients.
+        local_gaps: Attribute to name of a gap to the worst and the mean of the sites' own.
+        spreads: ``accuracy``, ``auroc``, ``loss`` to how it spreads over sites; absent where fewer than two tell it.
+        gains: Site to ``accuracy``, ``auroc`` to the gain over training alone; empty where nobody trained alone.
     """
 
-    sites: Mapping[str, Performance]
-    together: Performance
+    sites: Mapping[str, Performance | None]
+    together: Performance | None
     documents: float
     means: Mapping[str, Estimate]
     groups: Mapping[str, GroupFigures | None]
     losses: Mapping[str, Estimate | None]
     loss: Estimate | None
+    gaps: Mapping[str, Mapping[str, Gap | None]] = field(default_factory=dict)
+    site_gaps: Mapping[str, Mapping[str, Mapping[str, Gap | None]]] = field(default_factory=dict)
+    local_gaps: Mapping[str, Mapping[str, LocalGap | None]] = field(default_factory=dict)
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    gains: Mapping[str, Mapping[str, Estimate | None]] = field(default_factory=dict)
 
 
 def positive_class(task: Task) -> int:

@@ -26,7 +26,7 @@ from server_app.ledgers import Ledgers
 from server_app.model_host import keep_checkpoint, keep_statistics
 from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
-from server_app.report import events
+from server_app.report import evaluated, events
 from server_app.roster import Member, Roster
 from server_app.rounds import exchange
 from server_app.selection import SELECTIONS, Draw
@@ -150,17 +150,8 @@ class FairFedAvg(FedAvg):
             return None
         self._signals.hear(accepted.values())
         judged = evaluate(list(accepted.values()), positive=positive_class(self._study.task))
-        for site, figures in judged.sites.items():
-            answer = accepted[site]
-            self._log.emit(events.SiteEvaluated(site, server_round, answer.seconds, figures, answer.privacy))
-        seconds = time.monotonic() - start
-        self._log.emit(events.ModelEvaluated(server_round, tuple(judged.sites), seconds, judged.together))
-        if judged.means:
-            self._log.emit(events.ModelExplained(server_round, judged.documents, dict(judged.means)))
-        if judged.groups:
-            self._log.emit(events.GroupsEvaluated(server_round, dict(judged.groups)))
-        if judged.losses:
-            self._log.emit(events.LossMeasured(server_round, dict(judged.losses), judged.loss))
+        for event in evaluated.told(server_round, judged, accepted, seconds=time.monotonic() - start):
+            self._log.emit(event)
         return None
 
     def _new_roster(self, fingerprint: str) -> Roster:

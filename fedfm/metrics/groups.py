@@ -19,12 +19,26 @@ class GroupFigures:
         accuracy: Share of patients with the right class.
         sensitivity: Share of positive patients found; two classes only.
         selection: Share of patients who are called positive; two classes only.
+        specificity: Share of negative patients left alone; two classes only.
+        auroc: As in ``Performance``; where the group is counted by more than two score bins, as all that follow.
+        auprc: As in ``Performance``.
+        brier: As in ``Performance``.
+        calibration_error: As in ``Performance``.
+        calibration_slope: As in ``Performance``.
+        calibration_in_the_large: As in ``Performance``.
     """
 
     patients: Estimate
     accuracy: Estimate | None
     sensitivity: Estimate | None
     selection: Estimate | None
+    specificity: Estimate | None = None
+    auroc: Estimate | None = None
+    auprc: Estimate | None = None
+    brier: Estimate | None = None
+    calibration_error: Estimate | None = None
+    calibration_slope: Estimate | None = None
+    calibration_in_the_large: Estimate | None = None
 
 
 def group_figures(table: Cells, *, sd: float, positive: int) -> GroupFigures | None:

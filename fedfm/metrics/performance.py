@@ -52,6 +52,10 @@ class Performance:
         prevalence: Share of positive patients; two classes only.
         brier: Mean squared distance of score (bin's middle) and outcome; needs more than two score bins.
         baseline: Accuracy of always answering the class that most of these patients have.
+        auprc: Average precision, patients of one bin tied; needs more than two score bins, as all that follow.
+        calibration_error: Expected calibration error over the score bins, a bin's middle being its score.
+        calibration_slope: Slope of the outcome's log odds by the score's; 1 is right, below 1 overconfident.
+        calibration_in_the_large: Share of positives minus mean score, in [-1, 1]; above 0 the scores are too low.
     """
 
     patients: Estimate
@@ -62,6 +66,10 @@ class Performance:
     prevalence: Estimate | None
     brier: Estimate | None
     baseline: Estimate | None = None
+    auprc: Estimate | None = None
+    calibration_error: Estimate | None = None
+    calibration_slope: Estimate | None = None
+    calibration_in_the_large: Estimate | None = None
 
 
 _Figure = Callable[[Cells], tuple[float, Cells]]

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from fedfm.metrics.between_sites import Tally
+from fedfm.metrics.gaps import Gap
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
@@ -67,6 +69,13 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sent
             return f"Explanations over {event.documents:.0f} documents: {figures}"
         case events.GroupsEvaluated():
             return f"Round {event.round}, accuracy by group: {_by_group(event.groups)}"
+        case events.GapsEvaluated():
+            return f"Round {event.round}, gaps between groups: {_gaps(event.pooled)}"
+        case events.SitesCompared():
+            said = [f"{name} worst {_shown(of.worst)} at {of.worst_site}" for name, of in event.figures.items()]
+            return f"Round {event.round}, between sites: {', '.join(said)}"
+        case events.GainsMeasured():
+            return f"Round {event.round}, against training alone: {_gained(event.tallies)}"
         case events.LossMeasured():
             lost = "too few patients for the noise" if event.together is None else _shown(event.together)
             return f"Round {event.round}, loss on audit patients: {lost}"
@@ -84,7 +93,9 @@ def _spent(privacy: PrivacySpent) -> str:
     return f"ε {privacy.run:.2f} of {privacy.planned:.2f} planned"
 
 
-def _figures(performance: Performance) -> str:
+def _figures(performance: Performance | None) -> str:
+    if performance is None:
+        return "withholds its counts"
     named = {
         "accuracy": performance.accuracy,
         "most frequent class": performance.baseline,
@@ -104,6 +115,23 @@ def _by_group(groups: Mapping[str, GroupFigures | None]) -> str:
     said = [f"{key} {_shown(accuracy)}" for key, accuracy in known.items() if accuracy is not None]
     silent = len(groups) - len(said)
     return ", ".join([*said, f"{silent} with too few patients"] if silent else said)
+
+
+def _gaps(pooled: Mapping[str, Mapping[str, Gap | None]]) -> str:
+    known = [
+        f"{attribute} {name.replace('_', ' ')} {_shown(gap.difference)}"
+        for attribute, gaps in pooled.items()
+        for name, gap in gaps.items()
+        if gap is not None
+    ]
+    return ", ".join(known) or "too few patients for any"
+
+
+def _gained(tallies: Mapping[str, Tally]) -> str:
+    return ", ".join(
+        f"{name} gained at {of.gained} of {of.gained + of.lost + of.unclear + of.untold} sites, lost at {of.lost}"
+        for name, of in tallies.items()
+    )
 
 
 def _shown(figure: Estimate) -> str:

@@ -5,8 +5,6 @@ Infinity, which JSON does not know, is the text ``"Infinity"``; not-a-number is 
 """
 
 import json
-import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,9 +12,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fedfm.errors import WireError
+from fedfm.metrics.between_sites import Spread, Tally
+from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
+from server_app.report.lines import append_line, numbered_lines
 from server_app.report.typed import typed
 
 EVENTS_VERSION = 1
@@ -121,12 +122,12 @@ class RoundCombined:
 
 @dataclass(frozen=True)
 class SiteEvaluated:
-    """A site has counted the global model of this round on its test patients."""
+    """A site has counted the global model of this round on its test patients; None: it withholds the counts."""
 
     site: str
     round: int
     seconds: float
-    performance: Performance
+    performance: Performance | None
     privacy: PrivacySpent
 
 
@@ -155,6 +156,40 @@ class GroupsEvaluated:
 
     round: int
     groups: dict[str, GroupFigures | None]
+
+
+@dataclass(frozen=True)
+class GapsEvaluated:
+    """How far apart the groups of an attribute, or of an intersection, are: by attribute and by name of the gap.
+
+    ``pooled`` is over the patients of all sites, ``sites`` of each site alone, ``local`` of all sites' own together.
+    None: a group has too few patients beyond the noise, or the gap is not defined.
+    """
+
+    round: int
+    pooled: dict[str, dict[str, Gap | None]]
+    sites: dict[str, dict[str, dict[str, Gap | None]]]
+    local: dict[str, dict[str, LocalGap | None]]
+
+
+@dataclass(frozen=True)
+class SitesCompared:
+    """How accuracy, auroc and loss spread over sites; a figure that fewer than two sites tell is left out."""
+
+    round: int
+    figures: dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class GainsMeasured:
+    """Accuracy and auroc of this round's model minus those of a model trained at the site alone, on the same patients.
+
+    None: one of the two is not known. ``tallies`` says by figure how many sites gained.
+    """
+
+    round: int
+    sites: dict[str, dict[str, Estimate | None]]
+    tallies: dict[str, Tally]
 
 
 @dataclass(frozen=True)
@@ -189,6 +224,9 @@ Event = (
     | ModelEvaluated
     | ModelExplained
     | GroupsEvaluated
+    | GapsEvaluated
+    | SitesCompared
+    | GainsMeasured
     | LossMeasured
     | RunEnded
 )
@@ -211,14 +249,8 @@ class EventLog:
     def emit(self, event: Event) -> None:
         """Write one line in one piece, then tell the listener."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        document = {"version": EVENTS_VERSION, "kind": type(event).__name__, "time": moment, **_plain(asdict(event))}
-        line = json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        kind = type(event).__name__
+        append_line(self.path, {"version": EVENTS_VERSION, "kind": kind, "time": moment, **asdict(event)})
         self._listener(event)
 
 
@@ -236,8 +268,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def _read_lines(path: Path) -> Iterator[Event]:
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last line break was cut off
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered_lines(path):
         try:
             yield _event(json.loads(line))
         except (ValueError, TypeError, KeyError) as problem:
@@ -257,12 +288,3 @@ def _event(document: dict[str, Any]) -> Event:
         raise ValueError(f"version {version}, kind {kind}")
     event: Event = typed(_KINDS[kind], document, kind)
     return event
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return ``value`` with infinities as text."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return "Infinity" if value == math.inf else value

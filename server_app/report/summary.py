@@ -52,6 +52,9 @@ class Summary:
         explained: The latest explanation figures.
         statistics: What the model's input is standardised by; None where nothing was pooled.
         groups: The latest figures by group.
+        gaps: The latest gaps between groups.
+        compared: Each comparison of the sites, in order.
+        gains: The gains over training alone; None where nobody trained alone.
         losses: Each measurement of the audit patients' loss, in order.
         request_bytes: Bytes of arrays sent to the sites in all rounds together.
     """
@@ -64,6 +67,9 @@ class Summary:
     explained: events.ModelExplained | None
     statistics: events.StatisticsPooled | None
     groups: events.GroupsEvaluated | None
+    gaps: events.GapsEvaluated | None
+    compared: tuple[events.SitesCompared, ...]
+    gains: events.GainsMeasured | None
     losses: tuple[events.LossMeasured, ...]
     request_bytes: int
 
@@ -82,6 +88,8 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
     asked = [event for event in listed if isinstance(event, events.RoundStarted)]
     explained = [event for event in listed if isinstance(event, events.ModelExplained)]
     grouped = [event for event in listed if isinstance(event, events.GroupsEvaluated)]
+    apart = [event for event in listed if isinstance(event, events.GapsEvaluated)]
+    gained = [event for event in listed if isinstance(event, events.GainsMeasured)]
     combined = tuple(event for event in listed if isinstance(event, events.RoundCombined))
     return Summary(
         started=next((event for event in listed if isinstance(event, events.RunStarted)), None),
@@ -92,6 +100,9 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         explained=explained[-1] if explained else None,
         statistics=next((event for event in listed if isinstance(event, events.StatisticsPooled)), None),
         groups=grouped[-1] if grouped else None,
+        gaps=apart[-1] if apart else None,
+        compared=tuple(event for event in listed if isinstance(event, events.SitesCompared)),
+        gains=gained[-1] if gained else None,
         losses=tuple(event for event in listed if isinstance(event, events.LossMeasured)),
         request_bytes=sum(event.request_bytes * len(event.sites) for event in asked),
     )
@@ -112,7 +123,7 @@ def _site(name: str, named: list[_OfSite], combined: tuple[events.RoundCombined,
         declared_patients=joined[-1].declared_patients if joined else None,
         rounds=tuple(event.round for event in combined if name in event.weights),
         left_out=tuple(event for event in mine if isinstance(event, events.SiteLeftOut)),
-        performance={event.round: event.performance for event in evaluated},
+        performance={event.round: event.performance for event in evaluated if event.performance is not None},
         privacy=told[-1] if told else None,
         train_seconds=tuple(event.seconds for event in trained),
         evaluate_seconds=tuple(event.seconds for event in evaluated),

@@ -1,0 +1,33 @@
+"""A file of JSON lines, each written in one piece and on disk before anybody acts on it."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def append_line(path: Path, document: dict[str, Any]) -> None:
+    """Write one line; infinity becomes the text ``"Infinity"``, and not-a-number is an error."""
+    line = json.dumps(_plain(document), ensure_ascii=False, allow_nan=False) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Return each line with its 1-based number; what follows the last line break was cut off by a crash."""
+    return enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return ``value`` with infinities as text."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return "Infinity" if value == math.inf else value
