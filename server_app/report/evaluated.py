@@ -19,12 +19,7 @@ def told(
         answers: Site to its screened answer.
         seconds: Wall time since the sites were asked.
     """
-    for site, figures in judged.sites.items():
-        yield events.SiteEvaluated(site, number, answers[site].seconds, figures, answers[site].privacy)
-    if judged.together is not None:
-        yield events.ModelEvaluated(number, tuple(judged.sites), seconds, judged.together)
-    if judged.spreads:
-        yield events.SitesCompared(number, dict(judged.spreads))
+    yield from _performance(number, judged, answers, seconds)
     if judged.means:
         yield events.ModelExplained(number, judged.documents, dict(judged.means))
     if judged.groups:
@@ -35,6 +30,17 @@ def told(
         yield events.LossMeasured(number, dict(judged.losses), judged.loss)
     if judged.gains:
         yield events.GainsMeasured(number, {site: dict(g) for site, g in judged.gains.items()}, tally(judged.gains))
+
+
+def _performance(
+    number: int, judged: Evaluation, answers: Mapping[str, EvaluateReply], seconds: float
+) -> Iterator[events.Event]:
+    for site, figures in judged.sites.items():
+        yield events.SiteEvaluated(site, number, answers[site].seconds, figures, answers[site].privacy)
+    if judged.together is not None:
+        yield events.ModelEvaluated(number, tuple(judged.sites), seconds, judged.together)
+    if judged.spreads:
+        yield events.SitesCompared(number, dict(judged.spreads))
 
 
 def _gaps(number: int, judged: Evaluation) -> events.GapsEvaluated:
