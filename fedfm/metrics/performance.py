@@ -10,6 +10,9 @@ the first term for the patients, the second for independent noise of standard de
 Intervals are taken around the estimate with 4 / (C K) patients added to each cell (Agresti and Coull 1998),
 so that 20 right answers of 20 do not give an interval of no width. A patient with several notes is spread
 over cells; the formula then errs on the wide side.
+
+Average precision and calibration have intervals from a parametric bootstrap of the cells
+(``fedfm.metrics.calibration``): percentiles of the replicates (Efron and Tibshirani 1993, section 13.3).
 """
 
 from collections.abc import Callable
@@ -17,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedfm.metrics import calibration
 
 Cells = NDArray[np.float64]
 
@@ -114,6 +119,7 @@ def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
         prevalence=share(is_positive, everyone),
         brier=share(_squared_distance(cells.shape[1], positive), everyone) if has_bins else None,
         baseline=baseline,
+        **(_of_scores(cells, cells_sd, positive) if has_bins else {}),
     )
 
 
@@ -133,6 +139,48 @@ def share_of(cells: Cells, part: Cells, whole: Cells, *, cells_sd: float, least:
     if (cells * whole).sum() - _Z * cells_sd * np.sqrt(whole.sum()) < least:
         return None
     return _estimate(lambda c: _ratio(c, part, whole), cells, cells_sd, (whole,))
+
+
+def _of_scores(cells: Cells, cells_sd: float, positive: int) -> dict[str, Estimate | None]:
+    """Estimate average precision and calibration; None where a class cannot be told from nobody."""
+    names = ("auprc", "calibration_error", "calibration_slope", "calibration_in_the_large")
+    noise = 2 * cells_sd * np.sqrt(cells.shape[1])
+    if (cells.sum(axis=1) <= max(noise, 1e-9)).any():
+        return dict.fromkeys(names)
+    drawn = calibration.replicates(cells + _ADDED / cells.size, cells_sd)
+    surplus = np.broadcast_to(-calibration.middles(cells.shape[1]), cells.shape).copy()
+    surplus[positive] += 1
+    return {
+        "auprc": _percentiles(calibration.average_precision, cells, drawn, positive),
+        "calibration_error": _calibration_error(cells, drawn, positive),
+        "calibration_slope": _percentiles(calibration.calibration_slope, cells, drawn, positive),
+        "calibration_in_the_large": _estimate(
+            lambda c: _ratio(c, surplus, np.ones_like(c)), cells, cells_sd, (np.ones_like(cells),), span=(-1.0, 1.0)
+        ),
+    }
+
+
+def _percentiles(figure: Callable[[Cells, int], Cells], cells: Cells, drawn: Cells, positive: int) -> Estimate | None:
+    """Return a figure and the middle 95 % of its replicates; None where it, or one in 20 of them, is not defined."""
+    value, found = float(figure(cells, positive)), figure(drawn, positive)
+    known = found[np.isfinite(found)]
+    if not np.isfinite(value) or len(known) < 0.95 * len(found):
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return Estimate(value, min(float(low), value), max(float(high), value))
+
+
+def _calibration_error(cells: Cells, drawn: Cells, positive: int) -> Estimate:
+    """Estimate the expected calibration error, which patients' sampling and noise can only raise on average.
+
+    So the lower end takes off what they alone make of a perfect score in 97.5 % (triangle inequality), and the
+    upper end needs no more than the replicates' spread (Jensen's inequality).
+    """
+    value = float(calibration.calibration_error(cells, positive))
+    alone = calibration.patients_apart(drawn - drawn.mean(axis=0), positive) / cells.sum()
+    spread = _Z * float(np.std(calibration.patients_apart(drawn, positive) / cells.sum()))
+    value, low, high = (min(max(end, 0.0), 1.0) for end in (value, value - np.quantile(alone, 0.975), value + spread))
+    return Estimate(value, float(low), float(high))
 
 
 def mean_of(total: float, count: float, *, sd: float, low: float, high: float) -> Estimate | None:
@@ -159,8 +207,14 @@ def mean_of(total: float, count: float, *, sd: float, low: float, high: float) -
     return Estimate(mean, max(low, mean - half), min(high, mean + half))
 
 
-def _estimate(figure: _Figure, cells: Cells, cells_sd: float, denominators: tuple[Cells, ...]) -> Estimate | None:
-    """Apply the delta method; None where a denominator cannot be told from zero."""
+def _estimate(
+    figure: _Figure,
+    cells: Cells,
+    cells_sd: float,
+    denominators: tuple[Cells, ...],
+    span: tuple[float, float] = (0.0, 1.0),
+) -> Estimate | None:
+    """Apply the delta method; None where a denominator cannot be told from zero. ``span`` holds the figure."""
     for whole in denominators:
         noise = cells_sd * np.sqrt(whole.sum())
         if (cells * whole).sum() <= max(2 * noise, 1e-9):
@@ -169,8 +223,9 @@ def _estimate(figure: _Figure, cells: Cells, cells_sd: float, denominators: tupl
     widened = cells + _ADDED / cells.size
     centre, gradient = figure(widened)
     half = _Z * float(np.sqrt((gradient**2 * (np.maximum(widened, 0) + cells_sd**2)).sum()))
-    value = min(max(value, 0.0), 1.0)
-    return Estimate(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)))
+    least, most = span
+    value = min(max(value, least), most)
+    return Estimate(value, max(least, min(centre - half, value)), min(most, max(centre + half, value)))
 
 
 def _ratio(cells: Cells, part: Cells, whole: Cells) -> tuple[float, Cells]:
