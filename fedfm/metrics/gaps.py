@@ -159,13 +159,14 @@ def _gap(found: Rates, among: int) -> Gap:
     pairs = list(itertools.permutations(range(len(share)), 2))
     larger, smaller = np.array(pairs).T
     apart = share[larger] - share[smaller]
-    (low, _), (_, high) = (_newcombe(apart, wilson(found, z), larger, smaller) for z in (joint, single))
-    difference = Estimate(float(apart.max()), max(0.0, float(low.max())), min(1.0, float(high.max())))
+    (below, _), (_, above) = (_newcombe(apart, wilson(found, z), larger, smaller) for z in (joint, single))
+    difference = Estimate(float(apart.max()), max(0.0, float(below.max())), min(1.0, float(above.max())))
     if share.max() == 0:
         return Gap(difference, None)
     (lower, _), (_, upper) = (_donner_zou(share, wilson(found, z), larger, smaller) for z in (single, joint))
     value = float(share.min() / share.max())
-    return Gap(difference, Estimate(value, min(value, float(lower.min())), max(value, min(1.0, float(upper.min())))))
+    low, high = max(0.0, float(lower.min())), min(1.0, float(upper.min()))
+    return Gap(difference, Estimate(value, min(value, low), max(value, high)))
 
 
 _Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -182,7 +183,7 @@ def _donner_zou(share: Cells, ends: _Ends, one: NDArray[np.intp], other: NDArray
     below, above = ends
     product = share[one] * share[other]
     # l (2 p - l) = p^2 - (p - l)^2, and the same of u
-    rest = (share**2 - below**2, share**2 - above**2)
+    rest = (np.maximum(share**2 - below**2, 0.0), share**2 - above**2)
     down = product + np.sqrt(np.maximum(product**2 - rest[0][one] * rest[1][other], 0.0))
     up = product + np.sqrt(np.maximum(product**2 - rest[1][one] * rest[0][other], 0.0))
     low = np.divide(rest[0][one], down, out=np.zeros_like(down), where=down > 0)

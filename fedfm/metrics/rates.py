@@ -103,6 +103,8 @@ def critical(found: Rates, among: int) -> float:
 
 def _largest_apart(found: Rates) -> Each:
     """Return float64[B]: of groups with their own chances drawn anew, the largest error of a pair in its own units."""
+    order = np.lexsort((found.part, found.rest))  # so that the groups' names have no part in the draws
+    found = Rates(found.part[order], found.rest[order], found.part_sd, found.rest_sd)
     chance, truth, patients = np.random.default_rng(_SEED), _shrunk(found), found.part + found.rest
     shape = (_DRAWS, len(patients))
     part = chance.poisson(patients * truth, shape) + chance.normal(0, found.part_sd, shape)
