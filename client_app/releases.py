@@ -15,16 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app import checks
-from client_app.data.groups import declared_groups
+from client_app import checks, group_counts
 from client_app.noise import noised_sums
 from client_app.rounds import Round, audit_documents, load_received
 from client_app.training import Cohort, by_length
+from fedfm.config.study import Study
 from fedfm.examples import Example
-from fedfm.metrics.counts import clipped_loss, columns, group_tables, patient_cells
+from fedfm.metrics.counts import clipped_loss, columns, patient_cells
 from fedfm.model.classifier import Classifier
-from fedfm.plan import crossed, sd
-from fedfm.schedule import closing_round, explanation_rounds, group_rounds
+from fedfm.plan import sd
+from fedfm.privacy import Release
+from fedfm.schedule import closing_round, explanation_rounds
 from fedfm.wire import EvaluateReply
 
 Table = NDArray[np.float64]
@@ -40,6 +41,16 @@ class _Counts:
     groups_sd: float
 
 
+@dataclass(frozen=True)
+class _Audited:
+    """Noised sums over audit patients; the fields of ``EvaluateReply`` of the same names."""
+
+    losses: Mapping[str, float]
+    losses_sd: float
+    audit_groups: Mapping[str, Table]
+    audit_groups_sd: float
+
+
 def evaluate(asked: Round) -> EvaluateReply:
     """Count how the received parameters do on test patients; sum losses and faithful reasons on audit patients.
 
@@ -49,16 +60,15 @@ def evaluate(asked: Round) -> EvaluateReply:
     started = time.monotonic()
     load_received(asked)
     counts = _count(asked)
-    losses, losses_sd = _sum_losses(asked)
+    audited = _audit(asked)
     explanation, explanation_sd = _explain(asked)
     return EvaluateReply(
         site=asked.site.id,
         round=asked.request.round,
         **vars(counts),
+        **vars(audited),
         explanation=explanation,
         explanation_sd=explanation_sd,
-        losses=losses,
-        losses_sd=losses_sd,
         alone=np.zeros((len(asked.study.task.labels), 0)),
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
@@ -66,42 +76,48 @@ def evaluate(asked: Round) -> EvaluateReply:
 
 
 def _count(asked: Round) -> _Counts:
-    """Count test patients by label and score; after the last round by groups, too."""
-    study, prepared = asked.study, asked.prepared
-    number, plan = asked.request.round, asked.plan
-    is_last = number == closing_round(study)
-    release = plan.last_evaluation if is_last else plan.evaluation
-    counts_groups = number in group_rounds(study) and _listed(asked)
-    by_groups = (plan.last_groups if is_last else plan.groups) if counts_groups else None
+    """Count test patients by label and score; in some rounds by groups, too."""
+    study, plan = asked.study, asked.plan
+    is_last = asked.request.round == closing_round(study)
+    release, by_groups = plan.last_evaluation if is_last else plan.evaluation, group_counts.release_on_test(asked)
     asked.charge("test", "evaluation", release)
     if by_groups is not None:
         asked.charge("test", "groups", by_groups)
-    labels, classes = prepared.test.labels.numpy(), study.task.labels
-    positive = classes.index(study.task.positive) if study.task.positive else len(classes) - 1
-    probabilities = _probabilities(_logits(prepared.model, prepared.test, asked.prepared.micro_batch, len(classes)))
-    units = _units(prepared.splits.test, by_record=study.privacy.unit == "record")
-    width = columns(len(classes), bins=study.evaluation.bins, is_last=is_last)
-    cells = patient_cells(probabilities, labels, units, bins=width, positive=positive)
-    groups: dict[str, Table] = {}
-    cells_sd, groups_sd = sd(release), 0.0
+    prepared, positive = asked.prepared, _positive(study)
+    answers = _answers(asked, prepared.splits.test, prepared.test, _logits_of(asked, prepared.test))
+    width = columns(len(study.task.labels), bins=study.evaluation.bins, is_last=is_last)
+    cells = patient_cells(answers.probabilities, answers.labels, answers.units, bins=width, positive=positive)
+    cells_sd = sd(release)
+    groups: tuple[dict[str, Table], float] = ({}, 0.0)
     if by_groups is not None:
-        # each patient adds at most 1 to each attribute; of how many attributes is the study's to say, and public
-        groups_sd = sd(by_groups) * math.sqrt(crossed(study))
-        for attribute, members in _members(asked).items():
-            tables = group_tables(probabilities, labels, units, members=members, positive=positive)
-            groups |= {f"{attribute}={name}": noised_sums(t, groups_sd) for name, t in tables.items()}
-    return _Counts(noised_sums(cells, cells_sd), cells_sd, groups, groups_sd)
+        groups = group_counts.count_on_test(asked, answers, by_groups, positive=positive)
+    return _Counts(noised_sums(cells, cells_sd), cells_sd, *groups)
 
 
-def _sum_losses(asked: Round) -> tuple[dict[str, float], float]:
+def _audit(asked: Round) -> _Audited:
+    """Sum losses of audit patients, and count them by the groups that a rule asks for."""
+    lost, counted = asked.plan.loss, group_counts.release_on_audit(asked)
+    if lost is not None:
+        asked.charge("audit", "loss", lost)
+    if counted is not None:
+        asked.charge("audit", "audit_groups", counted)
+    if lost is None and counted is None:
+        return _Audited({}, 0.0, {}, 0.0)
+    prepared = asked.prepared
+    logits = _logits_of(asked, prepared.audit)
+    losses: tuple[dict[str, float], float] = ({}, 0.0) if lost is None else _sum_losses(asked, logits, lost)
+    groups: tuple[dict[str, Table], float] = ({}, 0.0)
+    if counted is not None:
+        answers = _answers(asked, prepared.splits.audit, prepared.audit, logits)
+        groups = group_counts.count_on_audit(asked, answers, counted, positive=_positive(asked.study))
+    return _Audited(*losses, *groups)
+
+
+def _sum_losses(asked: Round, logits: Tensor, release: Release) -> tuple[dict[str, float], float]:
     """Sum the clipped loss of audit patients; without any the noise is sent, so that nobody learns that."""
-    release, study, prepared = asked.plan.loss, asked.study, asked.prepared
-    if release is None:
-        return {}, 0.0
-    asked.charge("audit", "loss", release)
-    logits = _logits(prepared.model, prepared.audit, asked.prepared.micro_batch, len(study.task.labels))
-    found = nn.functional.cross_entropy(logits, prepared.audit.labels, reduction="none").numpy()
-    shares = clipped_loss(found, _units(prepared.splits.audit, by_record=study.privacy.unit == "record"))
+    found = nn.functional.cross_entropy(logits, asked.prepared.audit.labels, reduction="none").numpy()
+    by_record = asked.study.privacy.unit == "record"
+    shares = clipped_loss(found, _units(asked.prepared.splits.audit, by_record=by_record))
     added = sd(release) * math.sqrt(2)  # a patient who comes or goes moves each of two sums by at most 1
     noisy = noised_sums(np.array([shares.sum(), len(shares)], dtype=np.float64), added)
     return dict(zip(("loss", "patients"), noisy.tolist(), strict=True)), added
@@ -123,20 +139,18 @@ def _explain(asked: Round) -> tuple[dict[str, float], float]:
     return dict(zip(("comprehensiveness", "random_order", "documents"), noisy.tolist(), strict=True)), added
 
 
-def _listed(asked: Round) -> dict[str, list[str]]:
-    """Return attribute to groups where study and site file name both; the data are not looked at."""
-    named = {name: asked.site.data.groups[name] for name in asked.study.task.groups if name in asked.site.data.groups}
-    listed = {attribute: declared_groups(group) for attribute, group in named.items()}
-    return {attribute: groups for attribute, groups in listed.items() if groups}
+def _positive(study: Study) -> int:
+    classes = study.task.labels
+    return classes.index(study.task.positive) if study.task.positive else len(classes) - 1
 
 
-def _members(asked: Round) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """Return attribute to group to bool[N], which test examples are in it."""
-    found = {}
-    for attribute, groups in _listed(asked).items():
-        of = np.array([example.groups.get(attribute, "") for example in asked.prepared.splits.test], dtype=str)
-        found[attribute] = {group: of == group for group in groups}
-    return found
+def _answers(asked: Round, examples: Sequence[Example], cohort: Cohort, logits: Tensor) -> group_counts.Answers:
+    units = _units(examples, by_record=asked.study.privacy.unit == "record")
+    return group_counts.Answers(examples, _probabilities(logits), cohort.labels.numpy(), units)
+
+
+def _logits_of(asked: Round, cohort: Cohort) -> Tensor:
+    return _logits(asked.prepared.model, cohort, asked.prepared.micro_batch, len(asked.study.task.labels))
 
 
 def _logits(model: Classifier, cohort: Cohort, micro_batch: int, classes: int) -> Tensor:

@@ -15,7 +15,7 @@ from fedfm.wire_records import evaluate_reply_from_records, train_reply_from_rec
 from server_app.evaluation import evaluate, positive_class
 from server_app.roster import Member
 from server_app.screening import check_answer, screen_account, screen_counts, screen_update
-from server_app.screening_sums import screen_groups, screen_losses
+from server_app.screening_sums import screen_alone, screen_groups, screen_losses
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     width = columns(classes, bins=study.evaluation.bins, is_last=is_closing)
     noise = (reply.cells_sd, reply.explanation_sd)
     screen_counts(reply.cells, reply.explanation, shape=(classes, width), noise=noise, declared_patients=declared)
-    for tables, sd, attributes in (
-        (reply.groups, reply.groups_sd, _counted(study, number)),
-        (reply.audit_groups, reply.audit_groups_sd, _counted_on_audit(study, number)),
+    of_groups = columns(classes, bins=study.evaluation.group_bins, is_last=is_closing)
+    for tables, sd, attributes, columns_of in (
+        (reply.groups, reply.groups_sd, _counted(study, number), of_groups),
+        (reply.audit_groups, reply.audit_groups_sd, _counted_on_audit(study, number), classes),
     ):
-        screen_groups(tables, sd, attributes=attributes, classes=classes, declared_patients=declared)
+        screen_groups(tables, sd, attributes=attributes, shape=(classes, columns_of), declared_patients=declared)
+    screen_alone(reply.alone, reply.alone_sd, shape=_alone(study, number), declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
@@ -91,6 +93,13 @@ def _check_whose(reply: TrainReply | EvaluateReply, question: Question) -> None:
 
 def _counted(study: Study, number: int) -> list[str]:
     return [*study.task.groups, *study.task.intersections] if number in group_rounds(study) else []
+
+
+def _alone(study: Study, number: int) -> tuple[int, int]:
+    """Return the shape of the counts of the model trained alone; no columns where they are not asked for."""
+    classes = len(study.task.labels)
+    is_asked = study.baseline.method == "alone" and number == closing_round(study)
+    return classes, columns(classes, bins=study.evaluation.bins, is_last=True) if is_asked else 0
 
 
 def _counted_on_audit(study: Study, number: int) -> list[str]:

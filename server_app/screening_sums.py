@@ -13,7 +13,10 @@ MAX_GROUPS = 50
 """Most groups of one attribute that a site may list."""
 
 MAX_NAME = 80
-"""Longest name of a group, in characters."""
+"""Longest name of a group, in characters; an intersection has as many names as attributes."""
+
+MAX_CROSSED = 1000
+"""Most groups of an intersection that a site may list."""
 
 _OF_LOSSES = {"loss", "patients"}
 
@@ -23,16 +26,16 @@ def screen_groups(
     sd: float,
     *,
     attributes: Sequence[str],
-    classes: int,
+    shape: tuple[int, int],
     declared_patients: int,
 ) -> None:
     """Let through only tables of attributes that were asked for, with numbers that such a cohort can give.
 
     Args:
-        tables: ``attribute=group`` to float64[C, C], as a site sent them.
+        tables: ``attribute=group`` to float64[C, K], as a site sent them.
         sd: Standard deviation of the noise in each number, as the site states it.
-        attributes: The study's, where this round counts by them; else empty.
-        classes: C.
+        attributes: The study's, and its intersections, where this round counts by them; else empty.
+        shape: (C, K) of the study in this round.
         declared_patients: Cohort that the site joined with; with the noise it bounds every count.
 
     Raises:
@@ -43,20 +46,46 @@ def screen_groups(
     by_attribute: dict[str, list[NDArray[np.float64]]] = {attribute: [] for attribute in attributes}
     for key, table in tables.items():
         attribute = next((name for name in attributes if key.startswith(f"{name}=")), None)
-        if attribute is None or not len(attribute) + 1 < len(key) <= len(attribute) + 1 + MAX_NAME:
+        if attribute is None or not 1 < len(key) - len(attribute) <= 1 + MAX_NAME * len(attribute.split("*")):
             raise _unasked("counts by a group", key, ", ".join(attributes) or "none in this round")
-        if table.shape != (classes, classes):
+        if table.shape != shape:
             raise IncompatibleUpdate(
-                "ROUND-E014", "the counts have another shape", found=str(table.shape), allowed=f"{(classes, classes)}"
+                "ROUND-E014", "the counts have another shape", found=str(table.shape), allowed=str(shape)
             )
         for cell in table.flat:
             within("ROUND-E015", "a count of a group", float(cell), (-noise, most + noise))
         by_attribute[attribute].append(table)
-    for listed in by_attribute.values():
-        within("ROUND-E015", "the number of groups", len(listed), (0, MAX_GROUPS))
+    for attribute, listed in by_attribute.items():
+        within("ROUND-E015", "the number of groups", len(listed), (0, MAX_CROSSED if "*" in attribute else MAX_GROUPS))
         of_all = noise * math.sqrt(sum(table.size for table in listed))
         total = float(sum(table.sum() for table in listed))
         within("ROUND-E015", "the sum of an attribute's counts", total, (-of_all, most + of_all))
+
+
+def screen_alone(cells: NDArray[np.float64], sd: float, *, shape: tuple[int, int], declared_patients: int) -> None:
+    """Let through only counts of a model trained alone that such a cohort can give; a site may have none.
+
+    Args:
+        cells: float64[C, K], or float64[., 0] for none, as a site sent them.
+        sd: Standard deviation of the noise in each, as the site states it.
+        shape: (C, K) of the study in this round; K is 0 where it does not ask.
+        declared_patients: Cohort that the site joined with.
+
+    Raises:
+        IncompatibleUpdate: Another shape, or a number out of bounds.
+    """
+    within("ROUND-E015", "alone_sd", sd, (0.0, MAX_NOISE))
+    if cells.size == 0:
+        return
+    if cells.shape != shape:
+        raise IncompatibleUpdate(
+            "ROUND-E014", "the counts have another shape", found=str(cells.shape), allowed=str(shape)
+        )
+    most, noise = float(PER_DECLARED * declared_patients), NOISE_WIDTH * sd
+    for cell in cells.flat:
+        within("ROUND-E015", "a count of the model trained alone", float(cell), (-noise, most + noise))
+    of_all = noise * math.sqrt(cells.size)
+    within("ROUND-E015", "the sum of these counts", float(cells.sum()), (-of_all, most + of_all))
 
 
 def screen_losses(sums: Mapping[str, float], sd: float, *, is_asked: bool, declared_patients: int) -> None:

@@ -127,10 +127,33 @@ def _adam(study: Study, problems: Problems) -> None:
 
 
 def _bins(study: Study, problems: Problems) -> None:
-    bins = study.evaluation.bins
-    if bins % 2:
-        what = "the number of score bins must be even, so that a border lies at one half"
-        problems.add("E030", what, path="evaluation.bins", found=str(bins), fix=f"write {bins + 1}")
+    for name, bins in (("bins", study.evaluation.bins), ("group_bins", study.evaluation.group_bins)):
+        if bins % 2:
+            what = "the number of score bins must be even, so that a border lies at one half"
+            problems.add("E030", what, path=f"evaluation.{name}", found=str(bins), fix=f"write {bins + 1}")
+
+
+def _intersections(study: Study, problems: Problems) -> None:
+    groups, path, seen = study.task.groups, "task.intersections", set()
+    for name in sorted(name for name in groups if set(name) & set("*=")):
+        problems.add("E030", "a name with * or =, which join names", path="task.groups", found=shown(name))
+    for crossed in study.task.intersections:
+        attributes = crossed.split("*")
+        unknown = [name for name in attributes if name not in groups]
+        if unknown:
+            allowed, fix = ", ".join(groups) or "none: this task has no groups", did_you_mean(unknown[0], groups)
+            what = f"{unknown[0]!r} is not in task.groups"
+            problems.add("E030", what, path=path, found=shown(crossed), allowed=allowed, fix=fix)
+        elif len(set(attributes)) < len(attributes) or not 2 <= len(attributes) <= _MOST_CROSSED:
+            allowed = f"two to {_MOST_CROSSED} different attributes, such as sex*age_band"
+            what = "not an intersection"
+            problems.add("E030", what, path=path, found=shown(crossed), allowed=allowed, fix="cross others")
+        elif frozenset(attributes) in seen:
+            problems.add("E030", "an intersection is given twice", path=path, found=shown(crossed), fix="remove one")
+        seen.add(frozenset(attributes))
+
+
+_MOST_CROSSED = 3  # of more attributes no group has enough patients to say anything of
 
 
 def _reweighting(study: Study, problems: Problems) -> None:
@@ -163,7 +186,8 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("model",), _weights),
     (("privacy.mechanism", "privacy.max_grad_norm"), _clipping),
     (("training.optimizer", "training.learning_rate"), _adam),
-    (("evaluation.bins",), _bins),
+    (("evaluation.bins", "evaluation.group_bins"), _bins),
+    (("task.groups", "task.intersections"), _intersections),
     (("reweighting", "task.groups"), _reweighting),
 )
 

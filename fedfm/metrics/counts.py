@@ -59,10 +59,7 @@ def patient_cells(
     """
     _refuse_not_finite(probabilities)
     classes = probabilities.shape[1]
-    if classes == 2:
-        column = np.clip((probabilities[:, positive] * bins).astype(np.int64), 0, bins - 1)
-    else:
-        column = probabilities.argmax(axis=1)
+    column = _bin_of(probabilities[:, positive], bins) if classes == 2 else probabilities.argmax(axis=1)
     cells = np.zeros((classes, bins if classes == 2 else classes))
     np.add.at(cells, (labels, column), _shares(patients))
     return cells
@@ -75,8 +72,9 @@ def group_tables(
     *,
     members: Mapping[str, NDArray[np.bool_]],
     positive: int,
+    bins: int = 2,
 ) -> dict[str, NDArray[np.float64]]:
-    """Count patients by label and predicted class, in each group of one attribute.
+    """Count patients by label and predicted class, or score bin, in each group of one attribute.
 
     Args:
         probabilities: float[N, C], rows sum to 1.
@@ -84,9 +82,11 @@ def group_tables(
         patients: N identifiers; the unit of privacy.
         members: Group to bool[N], the examples that are in it; no example is in two.
         positive: Index of the class that is predicted from a probability of one half on; used with two classes only.
+        bins: More than 2: columns are equal bins of the positive's score, as in ``patient_cells``, where there are
+            two classes. 2: columns are predicted classes.
 
     Returns:
-        Group to float64[C, C], row by label and column by predicted class.
+        Group to float64[C, K], row by label and column by predicted class, or score bin.
 
     Raises:
         ModelError: A probability is not finite.
@@ -97,14 +97,16 @@ def group_tables(
     """
     _refuse_not_finite(probabilities)
     classes = probabilities.shape[1]
-    if classes == 2:
-        predicted = np.where(probabilities[:, positive] >= 0.5, positive, 1 - positive)
+    if classes > 2:
+        column = probabilities.argmax(axis=1)
+    elif bins > 2:
+        column = _bin_of(probabilities[:, positive], bins)
     else:
-        predicted = probabilities.argmax(axis=1)
+        column = np.where(probabilities[:, positive] >= 0.5, positive, 1 - positive)
     shares, tables = _shares(patients), {}
     for group, inside in members.items():
-        tables[group] = np.zeros((classes, classes))
-        np.add.at(tables[group], (labels[inside], predicted[inside]), shares[inside])
+        tables[group] = np.zeros((classes, bins if classes == 2 else classes))
+        np.add.at(tables[group], (labels[inside], column[inside]), shares[inside])
     return tables
 
 
@@ -128,6 +130,12 @@ def clipped_loss(losses: NDArray[np.floating], patients: Sequence[str]) -> NDArr
     _, patient = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     means = np.bincount(patient, weights=known) / np.bincount(patient)
     return np.clip(means / LOSS_CAP, 0.0, 1.0)
+
+
+def _bin_of(scores: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Return int64[N], the bin of each score; a score of one is in the last."""
+    found: NDArray[np.int64] = np.clip((scores * bins).astype(np.int64), 0, bins - 1)
+    return found
 
 
 def _shares(patients: Sequence[str]) -> NDArray[np.float64]:
