@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fedfm.config.study import Task
-from fedfm.metrics.between_sites import Spread
-from fedfm.metrics.counts import LOSS_CAP
+from fedfm.metrics.between_sites import Spread, spread
+from fedfm.metrics.counts import LOSS_CAP, halves
+from fedfm.metrics.gains import GAINS, Counted, gains
 from fedfm.metrics.gaps import Gap, LocalGap
-from fedfm.metrics.groups import GroupFigures, group_figures
-from fedfm.metrics.performance import Estimate, Performance, mean_of, performance
+from fedfm.metrics.groups import GroupFigures
+from fedfm.metrics.performance import OF_SCORES, Estimate, Performance, mean_of, performance
 from fedfm.wire import EvaluateReply
+from server_app.evaluation_groups import by_group, gaps_by_site, gaps_over_all, gaps_within_sites
 
 
 @dataclass(frozen=True)
@@ -57,37 +59,77 @@ def evaluate(replies: Sequence[EvaluateReply], *, positive: int) -> Evaluation:
     """Judge each site's counts, and their sum.
 
     Args:
-        replies: One or more, screened; cells of one shape.
+        replies: One or more, screened. Cells of a site that withholds them have no columns, those of one that tells
+            less have two; the others' have one width.
         positive: Index of the positive class.
     """
-    sites = {
-        reply.site: performance(reply.cells, cells_sd=reply.cells_sd, positive=positive)
-        for reply in sorted(replies, key=lambda reply: reply.site)
-    }
-    cells = np.sum([reply.cells for reply in replies], axis=0)
-    cells_sd = math.hypot(*(reply.cells_sd for reply in replies))
-    together = performance(cells, cells_sd=cells_sd, positive=positive)
-    documents, means = _explained([reply for reply in replies if "documents" in reply.explanation])
-    lost = [reply for reply in sorted(replies, key=lambda reply: reply.site) if reply.losses]
+    told = sorted(replies, key=lambda reply: reply.site)
+    sites = {reply.site: _pooled([reply], positive) for reply in told}
+    documents, means = _explained([reply for reply in told if "documents" in reply.explanation])
+    lost = [reply for reply in told if reply.losses]
+    losses = {reply.site: _mean_loss([reply]) for reply in lost}
     return Evaluation(
         sites=sites,
-        together=together,
+        together=_pooled(told, positive),
         documents=documents,
         means=means,
-        groups=_by_group(replies, positive),
-        losses={reply.site: _mean_loss([reply]) for reply in lost},
+        groups=by_group(told, positive),
+        losses=losses,
         loss=_mean_loss(lost),
+        gaps=gaps_over_all(told, positive),
+        site_gaps=gaps_by_site(told, positive),
+        local_gaps=gaps_within_sites(told, positive),
+        spreads=_spreads(sites, losses),
+        gains=_gains(told, positive),
     )
 
 
-def _by_group(replies: Sequence[EvaluateReply], positive: int) -> dict[str, GroupFigures | None]:
-    """Add up each group's table over the sites that name it; each brings its own noise."""
+def _pooled(replies: Sequence[EvaluateReply], positive: int) -> Performance | None:
+    """Judge the sum of what was told, at the width that all have; figures of scores are of those that tell bins."""
+    told = [reply for reply in replies if reply.cells.shape[1]]
+    if not told:
+        return None
+    widths = {reply.cells.shape[1] for reply in told}
+    whole = _added(told, positive, columns=min(widths))
+    if len(widths) == 1:
+        return whole
+    fine = _added([reply for reply in told if reply.cells.shape[1] == max(widths)], positive, columns=max(widths))
+    return replace(whole, **{name: getattr(fine, name) for name in OF_SCORES})
+
+
+def _added(replies: Sequence[EvaluateReply], positive: int, *, columns: int) -> Performance:
+    cells = [reply.cells if reply.cells.shape[1] == columns else halves(reply.cells) for reply in replies]
+    # of k cells that become one, the noise adds up to sqrt(k) times as much
+    noise = math.hypot(*(reply.cells_sd * math.sqrt(reply.cells.shape[1] / columns) for reply in replies))
+    return performance(np.sum(cells, axis=0), cells_sd=noise, positive=positive)
+
+
+def _spreads(sites: Mapping[str, Performance | None], losses: Mapping[str, Estimate | None]) -> dict[str, Spread]:
+    """Compare the sites by each figure that two or more of them tell."""
+    known = {site: figures for site, figures in sites.items() if figures is not None}
+    by_figure: dict[str, tuple[Mapping[str, Estimate | None], float]] = {
+        "accuracy": ({site: figures.accuracy for site, figures in known.items()}, 1.0),
+        "auroc": ({site: figures.auroc for site, figures in known.items()}, 1.0),
+        "loss": (losses, LOSS_CAP),
+    }
     found = {}
-    for key in sorted({key for reply in replies for key in reply.groups}):
-        named = [reply for reply in replies if key in reply.groups]
-        table = np.sum([reply.groups[key] for reply in named], axis=0)
-        noise = math.hypot(*(reply.groups_sd for reply in named))
-        found[key] = group_figures(table, sd=noise, positive=positive)
+    for name, (figures, most) in by_figure.items():
+        told = {site: figure for site, figure in figures.items() if figure is not None}
+        compared = spread(told, is_loss=name == "loss", most=most)
+        if compared is not None:
+            found[name] = compared
+    return found
+
+
+def _gains(replies: Sequence[EvaluateReply], positive: int) -> dict[str, dict[str, Estimate | None]]:
+    """Compare with training alone; a site that withholds one of the two counts has None, and is counted as such."""
+    if not any(reply.alone.shape[1] for reply in replies):
+        return {}
+    found: dict[str, dict[str, Estimate | None]] = {}
+    for reply in replies:
+        ours, own = Counted(reply.cells, reply.cells_sd), Counted(reply.alone, reply.alone_sd)
+        is_told = ours.cells.shape[1] and own.cells.shape[1]
+        found[reply.site] = gains(ours, own, positive=positive) if is_told else dict.fromkeys(GAINS)
     return found
 
 

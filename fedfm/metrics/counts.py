@@ -110,6 +110,20 @@ def group_tables(
     return tables
 
 
+def by_class(table: NDArray[np.float64], *, positive: int) -> NDArray[np.float64]:
+    """Return float64[C, C], by predicted class, of a group's table by predicted class or by score bin."""
+    if table.shape[0] == table.shape[1]:
+        return table
+    low, high = halves(table).T
+    return np.stack([high, low] if positive == 0 else [low, high], axis=1)
+
+
+def halves(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return float64[C, 2]: how many have a score below one half, and how many have one from it on."""
+    middle = cells.shape[1] // 2
+    return np.stack([cells[:, :middle].sum(axis=1), cells[:, middle:].sum(axis=1)], axis=1)
+
+
 def clipped_loss(losses: NDArray[np.floating], patients: Sequence[str]) -> NDArray[np.float64]:
     """Return each patient's mean loss as a share of ``LOSS_CAP``, in order of the identifiers.
 

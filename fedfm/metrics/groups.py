@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedfm.metrics.performance import Cells, Estimate, performance, share_of
+from fedfm.metrics.performance import OF_SCORES, Cells, Estimate, performance, share_of
 
 LEAST_PATIENTS = 11
 """Fewest patients of a figure, for certain: smaller cells are not shown (CMS cell size suppression policy)."""
@@ -45,29 +45,36 @@ def group_figures(table: Cells, *, sd: float, positive: int) -> GroupFigures | N
     """Estimate the figures of a group.
 
     Args:
-        table: float64[C, C] patients by label and predicted class, as ``fedfm.metrics.counts.group_tables`` counts
-            them; noise may make some negative.
+        table: float64[C, K] patients by label and predicted class, or score bin, as
+            ``fedfm.metrics.counts.group_tables`` counts them; noise may make some negative.
         sd: Standard deviation of the noise in each number; 0 where counts are exact.
         positive: Index of the positive class of a two-class task.
 
     Returns:
         None where the group has not ``LEAST_PATIENTS`` for certain.
     """
-    patients = performance(table, cells_sd=sd, positive=positive).patients
-    if patients.low < LEAST_PATIENTS:
+    of_all = performance(table, cells_sd=sd, positive=positive)
+    if of_all.patients.low < LEAST_PATIENTS:
         return None
 
     def share(part: Cells, whole: Cells) -> Estimate | None:
         return share_of(table, part, whole, cells_sd=sd, least=LEAST_PATIENTS)
 
-    everyone, is_right = np.ones_like(table), np.eye(len(table))
-    if len(table) > 2:
-        return GroupFigures(patients, share(is_right, everyone), None, None)
+    classes, columns = table.shape
+    everyone = np.ones_like(table)
+    if classes > 2:
+        return GroupFigures(of_all.patients, share(np.eye(classes), everyone), None, None)
     is_positive, is_called = np.zeros_like(table), np.zeros_like(table)
-    is_positive[positive], is_called[:, positive] = 1, 1
+    is_positive[positive] = 1
+    is_called[:, range(columns // 2, columns) if columns > 2 else positive] = 1
+    found, spared = is_positive * is_called, (1 - is_positive) * (1 - is_called)
+    sensitivity, specificity = share(found, is_positive), share(spared, 1 - is_positive)
+    has_both = sensitivity is not None and specificity is not None and columns > 2
     return GroupFigures(
-        patients=patients,
-        accuracy=share(is_right, everyone),
-        sensitivity=share(is_positive * is_called, is_positive),
+        patients=of_all.patients,
+        accuracy=share(found + spared, everyone),
+        sensitivity=sensitivity,
         selection=share(is_called, everyone),
+        specificity=specificity,
+        **{name: getattr(of_all, name) for name in OF_SCORES if has_both},
     )

@@ -77,6 +77,9 @@ class Performance:
     calibration_in_the_large: Estimate | None = None
 
 
+OF_SCORES = ("auroc", "brier", "auprc", "calibration_error", "calibration_slope", "calibration_in_the_large")
+"""Figures that need more than two score bins."""
+
 _Figure = Callable[[Cells], tuple[float, Cells]]
 """From cells to a figure and its gradient by cell."""
 

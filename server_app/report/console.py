@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from fedfm.metrics.between_sites import Tally
+from fedfm.metrics.gains import Tally
 from fedfm.metrics.gaps import Gap
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from fedfm.metrics.between_sites import tally
+from fedfm.metrics.gains import tally
 from fedfm.wire import EvaluateReply
 from server_app.evaluation import Evaluation
 from server_app.report import events

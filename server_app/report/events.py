@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fedfm.errors import WireError
-from fedfm.metrics.between_sites import Spread, Tally
+from fedfm.metrics.between_sites import Spread
+from fedfm.metrics.gains import Tally
 from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
