@@ -15,8 +15,10 @@ from fedfm.wire import EvaluateReply
 from server_app.evaluation import evaluate
 from server_app.report import console, evaluated, events
 from server_app.report.files import write_metrics
+from server_app.report.page import write_report
 from server_app.report.summary import summarise
 from tests.unit.server_app.federation import SPENT, Hospital, changed, federate
+from tests.unit.server_app.test_report import a_run, kept
 
 SITES = ("a1", "b1", "c1")
 
@@ -167,6 +169,7 @@ def test_events_tell_all_of_it_and_are_read_back(tmp_path: Path) -> None:
         assert row in text
     assert "2,b1,accuracy" not in text
     assert "2,b1,audit_loss" in text
+    write_report(kept(tmp_path / "run", [*a_run()[:-1], *said, a_run()[-1]]).parent)
 
 
 def test_a_federation_tells_gaps_and_spread_and_no_gain_that_nobody_measured(tmp_path: Path) -> None:
