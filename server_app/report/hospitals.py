@@ -10,8 +10,8 @@ from server_app.report.summary import Summary
 
 _ABOUT_GAINS = (
     "The federated model's figure minus that of the same model trained at the hospital alone, on the same "
-    "test patients. Right of zero: the hospital gains by joining. A whole interval (95 %, chance and noise) on one side "
-    "decides."
+    "test patients. Right of zero: the hospital gains by joining. A whole interval (95 %, chance and noise) on "
+    "one side decides."
 )
 _ABOUT_SPREAD = (
     "Each hospital counts once, whatever its size. Jain's index and Gini are taken of error or loss: 1 and 0 where all "
