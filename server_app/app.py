@@ -67,7 +67,7 @@ def run(study: Study, grid: Grid, folder: Path, *, memory: Path) -> None:
     finally:
         log.emit(RunEnded(status, code, reason, time.monotonic() - start))
         judged = write_report(folder)
-        _LOGGER.info("%s", "\n".join([judged.headline, judged.privacy, *judged.reasons]))
+        _LOGGER.info("%s", "\n".join(filter(None, [judged.headline, judged.gain, judged.privacy, *judged.reasons])))
         _LOGGER.info("Report: %s", (folder / "report.html").resolve())
     if judged.status != "completed":
         raise EngineError("RUN-E003", judged.headline)

@@ -126,15 +126,24 @@ def simulate(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Folder of a run, for example results/latest.")]) -> None:
-    """Render a run's report.html, privacy.md, metrics.csv and manifest.json again, from its events.jsonl alone."""
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, for example results/latest.")],
+    beside: Annotated[
+        Path | None, typer.Option(help="Folder of another run that the report sets this one beside.")
+    ] = None,
+) -> None:
+    """Render a run's report.html, privacy.md, metrics.csv and manifest.json again, from its events.jsonl alone.
+
+    Example, what reweighting has done: fedfm-study report results/latest --beside results/20260131-120000-demo
+    """
     from server_app.report.page import write_report  # noqa: PLC0415 - imports torch; the other commands need not
 
     with _friendly():
-        judged = write_report(run)
+        judged = write_report(run, other=beside)
         console = Console(highlight=False, markup=False, soft_wrap=True)
-        for text in (judged.headline, judged.privacy, *judged.reasons):
-            console.print(text)
+        for text in (judged.headline, judged.gain, judged.privacy, *judged.reasons):
+            if text:
+                console.print(text)
         console.print(f"Report: {(run / 'report.html').resolve()}")
     if judged.status != "completed":
         raise typer.Exit(1)

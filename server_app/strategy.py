@@ -131,6 +131,7 @@ class FairFedAvg(FedAvg):
                 weights=dict(zip(sites, found.weighed.weights.tolist(), strict=True)),
                 update_norm=norm({name: self._parameters[name] - before[name] for name in before}),
                 seconds=time.monotonic() - start,
+                fallen_back=found.weighed.fallen_back,
             )
         )
         return write_arrays(self._parameters), None

@@ -25,6 +25,17 @@ class Series:
         return "total" if self.colour is None else f"site s{self.colour % _COLOURS}"
 
 
+@dataclass(frozen=True)
+class Axis:
+    """What a chart's axis shows: from ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+
+_SHARES = Axis(0.0, 1.0)
+
+
 def curves(title: str, series: Sequence[Series], *, rounds: int, span: tuple[float, float] | None = None) -> Element:
     """Return lines over rounds; the total is thick and has its interval as a band.
 
@@ -54,16 +65,37 @@ def curves(title: str, series: Sequence[Series], *, rounds: int, span: tuple[flo
     return _svg(title, f"{title} by round. {said}", height, drawn)
 
 
-def forest(title: str, series: Sequence[Series], *, number: int) -> Element:
-    """Return the estimates of one round, each a point with its 95 % interval."""
+def forest(
+    title: str,
+    series: Sequence[Series],
+    *,
+    number: int,
+    axis: Axis = _SHARES,
+    marks: Sequence[float | None] = (),
+) -> Element:
+    """Return the estimates of one round, each a point with its 95 % interval.
+
+    Args:
+        title: Heading, for those who cannot see it.
+        series: One row each; not empty.
+        number: The round.
+        axis: What the axis shows; what lies beyond is cut off at its ends.
+        marks: A value of each row to be judged by, such as a limit; None or nothing where there is none.
+    """
     rows = [(line.name, line.points[number], line.style) for line in series]
     step, left = 30, 170
     height = _TOP + step * len(rows) + _BOTTOM
 
     def x(value: float) -> float:
-        return left + (_WIDTH - left - 190) * value
+        inside = min(max(value, axis.low), axis.high)
+        return left + (_WIDTH - left - 190) * (inside - axis.low) / (axis.high - axis.low)
 
-    drawn = [element("g", [_tick(x(tick), _TOP, height - _BOTTOM, f"{tick:g}") for tick in (0, 0.25, 0.5, 0.75, 1)])]
+    ticks = [axis.low + (axis.high - axis.low) * part / 4 for part in range(5)]
+    drawn = [element("g", [_tick(x(tick), _TOP, height - _BOTTOM, f"{tick:.3g}") for tick in ticks])]
+    for index, mark in enumerate(marks):
+        if mark is not None:
+            at, top = round(x(mark), 1), _TOP + step * index
+            drawn.append(element("line", x1=at, x2=at, y1=top, y2=top + step, class_="budget"))
     for index, (name, figure, style) in enumerate(rows):
         y = _TOP + step * (index + 0.5)
         ends = {"x1": round(x(figure.low), 1), "x2": round(x(figure.high), 1)}

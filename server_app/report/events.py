@@ -113,12 +113,16 @@ class SiteTrained:
 
 @dataclass(frozen=True)
 class RoundCombined:
-    """The updates are averaged into the next global model; seconds count from the request to the sites."""
+    """The updates are averaged into the next global model; seconds count from the request to the sites.
+
+    ``fallen_back`` are sites whose signal was missing, so that they count with their cohort.
+    """
 
     round: int
     weights: dict[str, float]
     update_norm: float
     seconds: float
+    fallen_back: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

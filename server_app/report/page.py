@@ -13,6 +13,8 @@ from server_app.report.charts import Series, bars, curves, forest, said
 from server_app.report.events import read_events
 from server_app.report.fairness import audit_losses, by_groups
 from server_app.report.files import write_manifest, write_metrics
+from server_app.report.gaps import beside, by_gaps
+from server_app.report.hospitals import between_hospitals
 from server_app.report.markup import UNKNOWN, Element, element, table, written
 from server_app.report.privacy import run_statement
 from server_app.report.privacy import section as privacy_section
@@ -28,8 +30,12 @@ _ON_TEST_PATIENTS = (
 _FIGURES = ("accuracy", "baseline", "auroc", "sensitivity", "specificity", "prevalence", "brier")
 
 
-def write_report(folder: Path) -> Verdict:
+def write_report(folder: Path, *, other: Path | None = None) -> Verdict:
     """Render ``report.html``, ``privacy.md``, ``metrics.csv`` and ``manifest.json`` from ``events.jsonl`` alone.
+
+    Args:
+        folder: Of the run.
+        other: Folder of a run that the report sets this one beside.
 
     Returns:
         The verdict that leads the report.
@@ -39,20 +45,24 @@ def write_report(folder: Path) -> Verdict:
     """
     summary = summarise(read_events(folder / "events.jsonl"))
     judged = verdict(summary)
-    (folder / "report.html").write_text(page(summary, judged), encoding="utf-8")
+    compared = None if other is None else summarise(read_events(other / "events.jsonl"))
+    (folder / "report.html").write_text(page(summary, judged, other=compared), encoding="utf-8")
     (folder / "privacy.md").write_text(markdown(run_statement(summary)), encoding="utf-8")
     write_metrics(folder / "metrics.csv", summary)
     write_manifest(folder)
     return judged
 
 
-def page(summary: Summary, judged: Verdict) -> str:
-    """Return the whole document."""
+def page(summary: Summary, judged: Verdict, *, other: Summary | None = None) -> str:
+    """Return the whole document; with a section that sets it beside another run, where there is one."""
     name = summary.started.run if summary.started else "run"
     parts = [
         _verdict(judged),
         _facts(summary),
+        None if other is None else beside(summary, other),
         _performance(summary),
+        between_hospitals(summary),
+        by_gaps(summary),
         by_groups(summary),
         audit_losses(summary),
         _budget(summary),
@@ -87,6 +97,7 @@ def _verdict(judged: Verdict) -> Element:
     return element(
         "section",
         element("h2", judged.headline),
+        element("p", judged.gain, class_="gain") if judged.gain else None,
         element("p", judged.privacy, class_="privacy" if judged.is_private else "privacy alarm"),
         reasons,
         class_="verdict" if is_good else "verdict bad",

@@ -21,6 +21,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 .verdict h2{font-size:1.45rem;line-height:1.3}
 .verdict .privacy{font-size:1.08rem;font-weight:600;margin-top:.6em}
 .verdict .alarm{color:var(--bad);font-size:1.5rem;font-weight:800;line-height:1.3}
+.verdict .gain{font-size:1.08rem;font-weight:600;margin-top:.3em}
 .verdict ul{margin:.7em 0 0;padding-left:1.2em}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px;margin:0}
 .facts dt{color:var(--soft);font-size:.85rem}

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fedfm.metrics.performance import Performance
+from server_app.report.hospitals import joined
 from server_app.report.summary import SiteSummary, Summary
 
 
@@ -15,6 +16,7 @@ class Verdict:
         status: ``completed`` or ``failed``.
         headline: One sentence on the run.
         privacy: One sentence on what protects the patients.
+        gain: One sentence on how many hospitals are better off than alone; empty where nobody trained alone.
         is_private: Whether every release of the run carries a differential privacy guarantee.
         reasons: What qualifies the headline, one sentence each; may be empty.
     """
@@ -24,6 +26,7 @@ class Verdict:
     privacy: str
     is_private: bool
     reasons: tuple[str, ...]
+    gain: str = ""
 
 
 def verdict(summary: Summary) -> Verdict:
@@ -36,6 +39,7 @@ def verdict(summary: Summary) -> Verdict:
         privacy=privacy,
         is_private=is_private,
         reasons=tuple(_reasons(summary)),
+        gain="" if failure else joined(summary),
     )
 
 
