@@ -13,6 +13,15 @@ LOSS, GROUPS, GRAM, STEPS = "loss", "groups", "gram", "steps"
 WEIGHTING_NEEDS: Mapping[str, frozenset[str]] = {
     "cohort": frozenset(),
     "uniform": frozenset(),
+    "power": frozenset({LOSS}),
+    "tilt": frozenset({LOSS}),
+    "propfair": frozenset({LOSS}),
+    "dro": frozenset({LOSS}),
+    "fairfed": frozenset({GROUPS}),
+    "mgda": frozenset({GRAM}),
+    "cgsv": frozenset({GRAM}),
+    "fedfv": frozenset({LOSS, GRAM}),
+    "fednova": frozenset({STEPS}),
 }
 """Weighting rule to what it looks at beside the cohorts; its names are those of ``server_app.weighting``."""
 

@@ -1,18 +1,29 @@
 """What the sites' evaluations tell the next round's rules: the loss and the gap of audit patients."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedfm.metrics.counts import LOSS_CAP
-from fedfm.metrics.performance import mean_of
+from fedfm.metrics.performance import mean_of, share_of
 from fedfm.wire import EvaluateReply
 from server_app.weighting.heard import Signal
+
+_NEW = 0.5  # share of the latest of two noisy figures in what is remembered
+
+Tables = Mapping[str, NDArray[np.float64]]
 
 
 class Signals:
     """The latest signals of each site; what was not told, or drowns in its noise, is absent.
+
+    Figures with noise are averaged over evaluations, the latest counting half, so that the noise of one does not move
+    the weights; exact ones are taken as they are. A site that does not answer is remembered as it was.
+
+    Args:
+        positive: Index of the positive class of a two-class task.
 
     Attributes:
         losses: Site to the mean clipped loss of its audit patients, in nats.
@@ -20,15 +31,63 @@ class Signals:
         gap: The gap over the audit patients of all sites; None where nobody knows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, positive: int) -> None:
         self.losses: Mapping[str, Signal] = {}
         self.gaps: Mapping[str, Signal] = {}
         self.gap: Signal | None = None
+        self._positive = positive
+        self._groups: frozenset[str] = frozenset()
 
     def hear(self, replies: Iterable[EvaluateReply]) -> None:
-        """Take the signals of one evaluation; a site that did not answer is remembered as it was."""
-        told = {reply.site: _loss(reply) for reply in replies}
-        self.losses = {**self.losses, **{site: loss for site, loss in told.items() if loss is not None}}
+        """Take the signals of one evaluation."""
+        answers = list(replies)
+        self.losses = _remembered(self.losses, {reply.site: _loss(reply) for reply in answers})
+        counted = [reply for reply in answers if reply.audit_groups]
+        if counted:
+            self._hear_gaps(counted)
+
+    def _hear_gaps(self, counted: Sequence[EvaluateReply]) -> None:
+        groups = self._groups.union(*(reply.audit_groups for reply in counted))
+        if groups != self._groups:  # a gap of two groups has a sign, one of more has none: they do not mix
+            self.gaps, self.gap, self._groups = {}, None, groups
+        alone = {reply.site: self._gap(reply.audit_groups, _noise_of(reply)) for reply in counted}
+        self.gaps = _remembered(self.gaps, alone)
+        names = sorted({name for reply in counted for name in reply.audit_groups})
+        sums = {name: [reply for reply in counted if name in reply.audit_groups] for name in names}
+        tables = {name: np.sum([reply.audit_groups[name] for reply in told], axis=0) for name, told in sums.items()}
+        noise = {name: math.hypot(*(reply.audit_groups_sd for reply in told)) for name, told in sums.items()}
+        together = self._gap(tables, noise)
+        self.gap = together if together is None else _averaged(self.gap, together)
+
+    def _gap(self, tables: Tables, noise: Mapping[str, float]) -> Signal | None:
+        """Return the gap in how many positives are found, and the deviation of its noise (delta method).
+
+        Of two groups, the first by name minus the second; of more, largest minus smallest. None where a group's
+        positives cannot be told from none, or where there is but one group.
+        """
+        found = [_sensitivity(tables[name], noise[name], self._positive) for name in sorted(tables)]
+        known = [signal for signal in found if signal is not None]
+        if len(known) < max(2, len(found)):
+            return None
+        if len(self._groups) > 2:
+            known.sort(key=lambda signal: -signal.value)
+        return Signal(known[0].value - known[-1].value, math.hypot(known[0].sd, known[-1].sd))
+
+
+def _remembered(before: Mapping[str, Signal], told: Mapping[str, Signal | None]) -> dict[str, Signal]:
+    after = dict(before)
+    for site, signal in told.items():
+        if signal is not None:
+            after[site] = _averaged(before.get(site), signal)
+    return after
+
+
+def _averaged(before: Signal | None, latest: Signal) -> Signal:
+    """Return the latest figure, averaged with the one before where both carry noise."""
+    if before is None or 0 in (before.sd, latest.sd):
+        return latest
+    value = _NEW * latest.value + (1 - _NEW) * before.value
+    return Signal(value, math.hypot(_NEW * latest.sd, (1 - _NEW) * before.sd))
 
 
 def _loss(reply: EvaluateReply) -> Signal | None:
@@ -40,3 +99,19 @@ def _loss(reply: EvaluateReply) -> Signal | None:
         return None
     share = float(np.clip(total / patients, 0.0, 1.0))
     return Signal(LOSS_CAP * share, LOSS_CAP * sd * math.hypot(1.0, share) / patients)
+
+
+def _noise_of(reply: EvaluateReply) -> dict[str, float]:
+    return dict.fromkeys(reply.audit_groups, reply.audit_groups_sd)
+
+
+def _sensitivity(table: NDArray[np.float64], sd: float, positive: int) -> Signal | None:
+    """Return the share of positives found and the deviation of its noise, without that of sampling."""
+    if len(table) != 2:
+        return None
+    whole, part = np.zeros_like(table), np.zeros_like(table)
+    whole[positive], part[positive, positive] = 1, 1
+    share = share_of(table, part, whole, cells_sd=sd)
+    if share is None:
+        return None
+    return Signal(share.value, sd * math.hypot(1 - share.value, share.value) / float(table[positive].sum()))

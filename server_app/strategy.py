@@ -62,7 +62,8 @@ class FairFedAvg(FedAvg):
         self._study, self._run, self._folder, self._log, self._ledgers = study, run, folder, log, ledgers
         self._study_json = study_to_json(study)
         self._select = bind(SELECTIONS, study.selection, group="selection")
-        self._aggregation, self._signals = Aggregation(study), Signals()
+        self._aggregation = Aggregation(study)
+        self._signals = Signals(positive_class(study.task))
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
         self._roster = self._new_roster("")

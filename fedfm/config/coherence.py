@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
+from fedfm.config.coherence_weighting import check_weighting
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -189,6 +190,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("evaluation.bins", "evaluation.group_bins"), _bins),
     (("task.groups", "task.intersections"), _intersections),
     (("reweighting", "task.groups"), _reweighting),
+    (("weighting", "task.groups", "task.labels", "training"), check_weighting),
 )
 
 

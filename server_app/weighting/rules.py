@@ -1,15 +1,21 @@
 """The weighting rules by name.
 
 A rule maps what was heard of the sites to the coefficients of their updates. To add one: write a function with the
-signature of ``cohort``, add it to ``RULES``, say in ``fedfm.signals`` what it needs, and add
-``conf/weighting/<name>.yaml``. Keyword-only arguments are the rule's parameters.
+signature of ``cohort``, add it to ``RULES``, say in ``fedfm.signals`` what it needs, in
+``fedfm.config.coherence_weighting`` what its parameters may be, and add ``conf/weighting/<name>.yaml``. Keyword-only
+arguments are the rule's parameters. A rule whose weights are non-negative and sum to 1 goes through ``guarded``.
 """
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from server_app.weighting.heard import Heard, Weighed, Weights
+from server_app.weighting.gap import fairfed
+from server_app.weighting.gram import cgsv, fedfv, mgda
+from server_app.weighting.guards import normalised, shares
+from server_app.weighting.heard import Heard, Weighed
+from server_app.weighting.loss import dro, power, propfair, tilt
+from server_app.weighting.steps import fednova
 
 
 def cohort(heard: Heard) -> Weighed:
@@ -18,7 +24,7 @@ def cohort(heard: Heard) -> Weighed:
     Returns:
         Weights that are non-negative and sum to 1.
     """
-    return Weighed(_normalised(np.array([report.declared_patients for report in heard.reports], dtype=np.float64)))
+    return Weighed(shares(heard.reports))
 
 
 def uniform(heard: Heard) -> Weighed:
@@ -27,12 +33,19 @@ def uniform(heard: Heard) -> Weighed:
     Returns:
         Weights of 1 / S each.
     """
-    return Weighed(_normalised(np.ones(len(heard.reports))))
+    return Weighed(normalised(np.ones(len(heard.reports))))
 
 
-def _normalised(sizes: Weights) -> Weights:
-    weights: Weights = sizes / sizes.sum()
-    return weights
-
-
-RULES: Mapping[str, Callable[..., Weighed]] = {"cohort": cohort, "uniform": uniform}
+RULES: Mapping[str, Callable[..., Weighed]] = {
+    "cohort": cohort,
+    "uniform": uniform,
+    "power": power,
+    "tilt": tilt,
+    "propfair": propfair,
+    "dro": dro,
+    "fairfed": fairfed,
+    "mgda": mgda,
+    "cgsv": cgsv,
+    "fedfv": fedfv,
+    "fednova": fednova,
+}

@@ -185,7 +185,7 @@ def test_composition_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("privacy=3", ["STUDY-E034", "privacy.setting=value"]),
         ("task=null", ["STUDY-E034"]),
         ("modl/x=tiny", ["STUDY-E034", "unknown group"]),
-        ("weighting.rule=unifrom", ["STUDY-E034", "cohort, uniform", "did you mean uniform?"]),
+        ("weighting.rule=unifrom", ["STUDY-E034", "cgsv, cohort, dro", "did you mean uniform?"]),
         ("reweighting.rule=kamiran_calders", ["STUDY-E030", "attribute, cap, noise_multiplier"]),
     ],
 )
@@ -267,16 +267,16 @@ def test_broken_yaml_of_an_option_names_its_file(conf: Path) -> None:
 
 
 def test_missing_required_setting_names_the_file_that_should_have_it(conf: Path) -> None:
-    change(conf / "weighting" / "cohort.yaml", "rule: cohort", "# no rule")
+    change(conf / "weighting" / "power.yaml", "rule: power", "# no rule")
     (problem,) = problems_of(conf=conf)
-    assert problem.startswith("STUDY-E002 `weighting.rule` is required — conf/weighting/cohort.yaml")
+    assert problem.startswith("STUDY-E002 `weighting.rule` is required — conf/weighting/power.yaml")
 
 
 def test_an_unknown_default_option_is_reported(conf: Path) -> None:
-    change(conf / "study.yaml", "- weighting: cohort", "- weighting: cohrot")
+    change(conf / "study.yaml", "- weighting: power", "- weighting: pwoer")
     (problem,) = problems_of(conf=conf)
     assert problem.startswith("STUDY-E034")
-    assert "weighting/cohrot" in problem
+    assert "weighting/pwoer" in problem
 
 
 def test_missing_conf_folder(tmp_path: Path) -> None:

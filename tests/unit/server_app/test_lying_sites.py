@@ -228,7 +228,7 @@ def test_what_was_not_asked_for_is_not_taken(override: str, tmp_path: Path) -> N
 
     hospitals = {name: Hospital(evaluate=changed(groups={}, losses={})) for name in HONEST}
     liar = Hospital() if "loss" in override else Hospital(evaluate=answers)
-    outcome = federate({**hospitals, "b1": liar}, tmp_path, "rounds=1", override)
+    outcome = federate({**hospitals, "b1": liar}, tmp_path, "rounds=1", "weighting=cohort", override)
     left = outcome.of(events.SiteLeftOut)
     assert {(event.site, event.phase, event.code, event.round) for event in left} == {
         ("b1", "evaluation", "ROUND-E014", 1)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg
+from flwr.app import ConfigRecord, Error, RecordDict
 
 from fedfm import arrays, wire
 from fedfm.errors import EngineError
@@ -44,30 +43,6 @@ def test_one_site_is_followed_as_it_is(tmp_path: Path) -> None:
     outcome = federate({"a1": Hospital(shift=0.125)}, tmp_path, "rounds=1", "min_sites=1")
     assert outcome.parameters is not None
     np.testing.assert_array_equal(outcome.parameters["head.weight"], PARAMETERS["head.weight"] + np.float32(0.125))
-
-
-def test_equal_weights_are_flowers_own_fedavg(tmp_path: Path) -> None:
-    """The same replies through Flower's aggregate_train, which averages parameters instead of updates."""
-    chance = np.random.default_rng(3)
-    moves = {name: chance.normal(size=(2, 3)).astype(np.float32) for name in FOUR}
-
-    def moved(name: str) -> Hospital:
-        return Hospital(train=lambda reply: changed(update={**reply.update, "head.weight": moves[name]})(reply))
-
-    outcome = federate({name: moved(name) for name in FOUR}, tmp_path, "rounds=1", "weighting=uniform")
-    grid = InProcessGrid(client_app({}), {})
-    replies = []
-    for name in FOUR:
-        after = {"head.weight": PARAMETERS["head.weight"] + moves[name], "head.bias": PARAMETERS["head.bias"] + 1}
-        record = ArrayRecord({key: Array(np.asarray(array)) for key, array in after.items()})
-        asked = grid.create_message(RecordDict(), "train", 2, "1")
-        content = RecordDict({"arrays": record, "metrics": MetricRecord({"num-examples": 60})})
-        replies.append(Message(content, reply_to=asked))
-    theirs, _ = FedAvg().aggregate_train(1, replies)
-    assert theirs is not None
-    assert outcome.parameters is not None
-    for name, array in theirs.items():
-        np.testing.assert_allclose(outcome.parameters[name], array.numpy(), rtol=1e-6)
 
 
 def nan_update(reply: wire.TrainReply) -> Any:
