@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
+from fedfm.config.coherence_low_rank import check_low_rank
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -165,6 +166,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("training.optimizer", "training.learning_rate"), _adam),
     (("evaluation.bins",), _bins),
     (("reweighting", "task.groups"), _reweighting),
+    (("combining", "adapter.method", "optimizing", "personal", "privacy.mechanism", "weighting"), check_low_rank),
 )
 
 
