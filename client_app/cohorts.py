@@ -1,7 +1,7 @@
 """A study's model and this site's examples behind its frozen part, kept warm between rounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import DataError
 from fedfm.examples import Example, Splits
+from fedfm.low_rank import FROZEN
 from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier
-from fedfm.parameters import trainable
+from fedfm.model.low_rank import frozen_as_built, set_frozen
+from fedfm.parameters import load_trainable, trainable
 from fedfm.signals import asks_losses, audit_attribute, group_loss_attribute
 
 
@@ -37,6 +39,7 @@ class Prepared:
         test: Test units behind the frozen part.
         start: The parameters that every site starts from; names and shapes.
         micro_batch: Examples that go through the model at once.
+        frozen: What the study's combiner changes beside the parameters, as built; empty where it changes nothing.
     """
 
     model: Classifier
@@ -46,6 +49,7 @@ class Prepared:
     test: Cohort
     start: Arrays
     micro_batch: int
+    frozen: Arrays = field(default_factory=dict)
 
 
 def prepare(site: Site, study: Study) -> Prepared:
@@ -79,7 +83,14 @@ def prepare(site: Site, study: Study) -> Prepared:
         test=_cohort(site, study, model, splits.test),
         start=trainable(model),
         micro_batch=micro_batch_of(model, train.states, wanted=site.micro_batch),
+        frozen=frozen_as_built(model, FROZEN.get(study.combining.rule, "")),
     )
+
+
+def load_start(prepared: Prepared) -> None:
+    """Put the public start into the model: what earlier requests left in it must not matter."""
+    load_trainable(prepared.model, prepared.start)
+    set_frozen(prepared.model, prepared.frozen)
 
 
 def device_of(site: Site) -> torch.device:

@@ -15,16 +15,18 @@ from client_app import checks
 from client_app.cohorts import Prepared, device_of
 from client_app.data.split import division
 from client_app.ledger import Charge, Ledger, Limits, Split
+from client_app.low_rank import at_own_rank, check_frozen
 from client_app.noise import noised_sums, secure_uniform
 from client_app.private_step import Mechanism
 from client_app.reweighting import REWEIGHTINGS, group_label_table, groups_to_weigh, noisy_table_once, weights_of
 from client_app.sampling import Uniform
 from client_app.training import fine_tune_by_unit, fine_tune_openly
-from fedfm.arrays import check_layout, layout, update_of
+from fedfm.arrays import Arrays, check_layout, layout, update_of
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import WireError
 from fedfm.examples import Example
+from fedfm.model.low_rank import frozen_with, set_frozen
 from fedfm.parameters import load_trainable, trainable
 from fedfm.plan import Plan
 from fedfm.privacy import Release
@@ -129,7 +131,8 @@ def train(asked: Round) -> TrainReply:
     model = asked.prepared.model
     load_received(asked)  # Algorithm 1, line 7
     before = trainable(model)
-    _fine_tune(asked)  # Algorithm 1, line 8; its loss weights are the first half of line 9
+    with at_own_rank(asked.site, asked.study, asked.prepared):
+        _fine_tune(asked)  # Algorithm 1, line 8; its loss weights are the first half of line 9
     _check_reasons(asked)  # Algorithm 1, line 9
     update = update_of(before, trainable(model))
     return TrainReply(  # Algorithm 1, line 10
@@ -146,9 +149,25 @@ def train(asked: Round) -> TrainReply:
 
 def load_received(asked: Round) -> None:
     """Put the coordinator's parameters into the model, unless they are made to break or to probe it."""
-    received = asked.request.parameters
-    check_layout(received, like=asked.prepared.start)
-    for name, array in received.items():
+    received, beside, prepared = asked.request.parameters, asked.request.frozen, asked.prepared
+    check_layout(received, like=prepared.start)
+    check_frozen(asked.study, prepared.start, beside, built=prepared.frozen)
+    _check_sizes(received | beside)
+    frozen = frozen_with(prepared.model, prepared.frozen, beside)
+    _check_sizes(frozen)  # products of factors that are small enough may be too large
+    if asked.request.layout != layout(received):
+        raise WireError(
+            "SITE-E133",
+            "the parameters are not those that the request announces",
+            where="layout",
+            fix="the coordinator must mend it",
+        )
+    load_trainable(prepared.model, received)
+    set_frozen(prepared.model, frozen)
+
+
+def _check_sizes(arrays: Arrays) -> None:
+    for name, array in arrays.items():
         if not (np.abs(array) <= LARGEST_PARAMETER).all():
             raise WireError(
                 "SITE-E132",
@@ -157,14 +176,6 @@ def load_received(asked: Round) -> None:
                 allowed=f"at most {LARGEST_PARAMETER:g}",
                 fix="the coordinator lowers training.learning_rate, or mends its model",
             )
-    if asked.request.layout != layout(received):
-        raise WireError(
-            "SITE-E133",
-            "the parameters are not those that the request announces",
-            where="layout",
-            fix="the coordinator must mend it",
-        )
-    load_trainable(asked.prepared.model, received)
 
 
 def _fine_tune(asked: Round) -> None:

@@ -85,6 +85,10 @@ def _model_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, s
     if source == "directory" and study.model.sha256 not in site.weights:
         # The study's path is never opened here: whether it exists would already tell something.
         yield "SITE-E142", "a study names no folder of this site", "model.source=directory", "a hash under weights"
+    rank, largest = study.adapter.rank, site.max_rank
+    if 0 < largest < rank and study.adapter.method in ("lora", "dora") and study.combining.rule != "flexlora":
+        allowed = f"at most {largest} (max_rank), or adapter=ffa_lora, or adapter=lora combining=flexlora"
+        yield "SITE-E167", "a larger rank than the site trains", f"adapter.rank={rank}", allowed
 
 
 def _privacy_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:

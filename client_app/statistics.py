@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client_app.cohorts import Prepared
+from client_app.cohorts import Prepared, load_start
 from client_app.noise import noised_sums
 from client_app.reweighting import noisy_table_once
 from client_app.rounds import Round
@@ -20,7 +20,6 @@ from fedfm.arrays import Arrays
 from fedfm.config.study import Study
 from fedfm.errors import WireError
 from fedfm.model.classifier import Classifier
-from fedfm.parameters import load_trainable
 from fedfm.plan import sd
 from fedfm.privacy import Release
 from fedfm.wire import SummariseReply
@@ -85,7 +84,7 @@ def exact_sums(study: Study, prepared: Prepared, *, micro_batch: int) -> Floats:
         examples it has and whatever they hold.
     """
     model, cohort = prepared.model, prepared.train
-    load_trainable(model, prepared.start)  # the public start: what the last request left must not matter
+    load_start(prepared)
     if not cohort.units:
         return np.zeros(statistics.width(study, inputs=model.standard.mean.numel()))
     inputs = _inputs(model, cohort.states, micro_batch)

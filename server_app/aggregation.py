@@ -40,21 +40,25 @@ class Aggregated:
 class Aggregation:
     """A study's rules and what they keep between rounds.
 
+    Args:
+        study: Names the rules.
+        frozen: What the sites of the first round load beside the parameters.
+
     Attributes:
-        frozen: What the sites load beside the parameters; empty where they keep what is built.
+        frozen: What those of the next round load beside; empty where they keep what is built.
 
     Raises:
         ConfigError: A rule of the study does not exist, or its parameters do not fit.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, frozen: Arrays) -> None:
         self._weigh = bind(RULES, study.weighting, group="weighting")
         self._combine = bind(COMBINERS, study.combining, group="combining")
         self._optimize = bind(OPTIMIZERS, study.optimizing, group="optimizing")
         self._needs_gram = GRAM in WEIGHTING_NEEDS[study.weighting.rule]
         self._state: State = {}
         self._moments: Moments = {}
-        self.frozen: Arrays = {}
+        self.frozen = frozen
 
     def aggregate(
         self, parameters: Arrays, updates: Updates, replies: Mapping[str, TrainReply], signals: Signals

@@ -86,9 +86,12 @@ def _federate(study: Study, grid: Grid, log: EventLog, *, folder: Path, memory: 
             release=_release(),
         )
     )
-    strategy = FairFedAvg(study, run=folder.name, folder=folder, log=log, ledgers=Ledgers(memory))
+    frozen = model_host.first_frozen(model, study)
+    strategy = FairFedAvg(study, run=folder.name, folder=folder, log=log, ledgers=Ledgers(memory), frozen=frozen)
     final = {name: array.numpy() for name, array in strategy.start(grid, write_arrays(parameters)).arrays.items()}
-    model_host.keep_adapter(folder, model=model, parameters=final, statistics=strategy.statistics)
+    model_host.keep_adapter(
+        folder, model=model, parameters=final, frozen=strategy.frozen, statistics=strategy.statistics
+    )
 
 
 def _release() -> str:

@@ -9,8 +9,10 @@ from types import MappingProxyType
 
 from fedfm.arrays import Arrays, layout, to_bytes
 from fedfm.config.study import Study
+from fedfm.low_rank import FROZEN, is_residual
 from fedfm.model.build import build_model, save_adapter
 from fedfm.model.classifier import Classifier
+from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable, trainable
 
 
@@ -22,6 +24,11 @@ def build(study: Study) -> tuple[Classifier, Arrays]:
     """
     model = build_model(study.model, study.adapter, study.task, seed=study.seed, standardize=study.standardize.method)
     return model, trainable(model)
+
+
+def first_frozen(model: Classifier, study: Study) -> Arrays:
+    """Return what the sites of round 1 load and do not train: LoRA's public A where the study's combiner changes it."""
+    return frozen_as_built(model, "factor") if FROZEN.get(study.combining.rule) == "factor" else {}
 
 
 def keep_checkpoint(
@@ -56,19 +63,23 @@ def keep_statistics(folder: Path, statistics: Arrays) -> None:
     _replace(folder / "statistics.safetensors", to_bytes(statistics))
 
 
-def keep_adapter(folder: Path, *, model: Classifier, parameters: Arrays, statistics: Arrays) -> None:
-    """Write the final adapter to ``folder/adapter``; text models load with ``PeftModel.from_pretrained``.
+def keep_adapter(folder: Path, *, model: Classifier, parameters: Arrays, frozen: Arrays, statistics: Arrays) -> None:
+    """Write the final adapter to ``folder/adapter``; without a residual, LoRA loads with ``PeftModel.from_pretrained``.
 
     Args:
         folder: Of the run.
         model: As ``build`` made it.
         parameters: The final global parameters.
+        frozen: What the sites load beside them.
         statistics: Pooled statistics; empty where the study has none.
     """
     load_trainable(model, parameters)
     if statistics:
         model.standard.set(statistics)
-    save_adapter(model, folder / "adapter")
+    residual = {name: array for name, array in frozen.items() if is_residual(name)}
+    built = frozen_as_built(model, "residual" if residual else "factor")
+    set_frozen(model, frozen_with(model, built, frozen))
+    save_adapter(model, folder / "adapter", residual=residual)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -47,6 +47,7 @@ class FairFedAvg(FedAvg):
         folder: Where checkpoints are kept.
         log: Where events go.
         ledgers: What is remembered of the sites' ledgers, over runs.
+        frozen: What the sites load in round 1 beside the parameters (``server_app.model_host.first_frozen``).
 
     Attributes:
         statistics: What the model's input is standardised by, after ``start``; empty where nothing is pooled.
@@ -55,18 +56,32 @@ class FairFedAvg(FedAvg):
         ConfigError: A rule of the study does not exist, or its parameters do not fit.
     """
 
-    def __init__(self, study: Study, *, run: str, folder: Path, log: events.EventLog, ledgers: Ledgers) -> None:
+    def __init__(
+        self,
+        study: Study,
+        *,
+        run: str,
+        folder: Path,
+        log: events.EventLog,
+        ledgers: Ledgers,
+        frozen: Arrays | None = None,
+    ) -> None:
         super().__init__(
             min_train_nodes=study.min_sites, min_evaluate_nodes=study.min_sites, min_available_nodes=study.min_sites
         )
         self._study, self._run, self._folder, self._log, self._ledgers = study, run, folder, log, ledgers
         self._study_json = study_to_json(study)
         self._select = bind(SELECTIONS, study.selection, group="selection")
-        self._aggregation = Aggregation(study)
+        self._aggregation = Aggregation(study, frozen or {})
         self._signals = Signals(positive_class(study.task))
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
         self._roster = self._new_roster("")
+
+    @property
+    def frozen(self) -> Arrays:
+        """What the sites load beside the parameters, as they are now; empty where they keep what is built."""
+        return self._aggregation.frozen
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord) -> Result:  # type: ignore[override]
         """Run the study; its rounds and deadlines are the study's, so Flower's arguments for them are not taken.
@@ -105,7 +120,7 @@ class FairFedAvg(FedAvg):
         # Algorithm 1, line 5
         draw = Draw(round=server_round, seed=self._study.seed, min_sites=self._study.min_sites)
         sites = self._select(tuple(self._roster.members), draw)
-        size = sum(array.nbytes for array in self._parameters.values())
+        size = sum(array.nbytes for sent in (self._parameters, self.frozen) for array in sent.values())
         self._log.emit(events.RoundStarted(server_round, sites, size))
         # Algorithm 1, line 6
         return self._requests(server_round, MessageType.TRAIN, [self._roster.members[site] for site in sites])
@@ -190,7 +205,7 @@ class FairFedAvg(FedAvg):
             round=number,
             layout=layout(self._parameters),
             parameters=self._parameters,
-            frozen=self._aggregation.frozen,
+            frozen=self.frozen,
             statistics=self.statistics,
         )
         content = request_to_records(request)

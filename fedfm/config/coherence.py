@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
 from fedfm.config.coherence_weighting import check_weighting
+from fedfm.config.coherence_low_rank import check_low_rank
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -191,6 +192,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("task.groups", "task.intersections"), _intersections),
     (("reweighting", "task.groups"), _reweighting),
     (("weighting", "task.groups", "task.labels", "training"), check_weighting),
+    (("combining", "adapter.method", "optimizing", "personal", "privacy.mechanism", "weighting"), check_low_rank),
 )
 
 

@@ -14,7 +14,8 @@ from fedfm.errors import ModelError
 from fedfm.model.adapters import ADAPTERS
 from fedfm.model.backbone import BACKBONES
 from fedfm.model.classifier import Classifier, Recipe
-from fedfm.model.saved import read_recipe, read_tensors, saved_tensors, unreadable, write
+from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
+from fedfm.model.saved import is_for_peft, read_recipe, read_residual, read_tensors, saved_tensors, unreadable, write
 
 NO_COPIES: Mapping[str, str] = MappingProxyType({})
 
@@ -54,12 +55,18 @@ def build_model(
     return classifier.train()
 
 
-def save_adapter(model: Classifier, directory: Path) -> None:
+def save_adapter(model: Classifier, directory: Path, *, residual: Arrays | None = None) -> None:
     """Write what was trained into ``directory``, with a README of how to load it.
 
     LoRA, DoRA and IA3: ``adapter_config.json`` and ``adapter_model.safetensors`` for
     ``PeftModel.from_pretrained``, a frozen factor included, and ``head.safetensors``.
     Others: ``trainable.safetensors``. Always: ``fedfm.json`` and ``README.md``.
+
+    Args:
+        model: What was trained.
+        directory: Where it is written.
+        residual: Factors of what was added to frozen weights, in ``residual.safetensors``. There are no files for PEFT
+            then: it would load the adapter without the residual, and say nothing.
 
     *Guarantees* The directory is whole or not there; one that stood there is replaced.
 
@@ -70,7 +77,7 @@ def save_adapter(model: Classifier, directory: Path) -> None:
     fresh = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")
     fresh.mkdir(parents=True)
     try:
-        write(model, fresh)
+        write(model, fresh, residual=residual or {})
         if directory.exists():
             old = directory.with_name(f"{fresh.name}.old")
             directory.rename(old)
@@ -97,16 +104,19 @@ def load_adapter(
             adapter needs a site's statistics and there are none.
     """
     recipe = read_recipe(directory)
-    saved = read_tensors(directory, adapter=recipe.adapter)
+    residual = read_residual(directory)
+    for_peft = is_for_peft(recipe.adapter, residual)
+    saved = read_tensors(directory, for_peft=for_peft)
     if recipe.standardize == "site" and statistics is None:
         raise _needs_statistics(directory)
     model = build_model(
         recipe.model, recipe.adapter, recipe.task, seed=recipe.seed, weights=weights, standardize=recipe.standardize
     )
-    wanted = saved_tensors(model)
+    wanted = saved_tensors(model, for_peft=for_peft)
     differing = saved.keys() ^ wanted.keys() or {n for n in saved if saved[n].shape != wanted[n].shape}
     if differing:
         raise unreadable(directory, found=f"{len(differing)} arrays missing, unknown or of another shape")
+    set_frozen(model, frozen_with(model, frozen_as_built(model, "residual"), residual))
     with torch.no_grad():
         for name, tensor in saved.items():
             wanted[name].copy_(tensor)

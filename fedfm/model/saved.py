@@ -2,7 +2,8 @@
 
 LoRA, DoRA and IA3: ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``,
 a frozen factor included, and ``head.safetensors``, which has the standardisation folded into it. Others:
-``trainable.safetensors``, with the standardisation beside what was trained. Always: ``fedfm.json`` (labels, pooling,
+``trainable.safetensors``, with the standardisation beside what was trained; and LoRA with a residual in the frozen
+weights, in ``residual.safetensors``, of which PEFT knows nothing. Always: ``fedfm.json`` (labels, pooling,
 the settings and the seed that it was built from) and a README that says how to load it.
 """
 
@@ -15,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fedfm.arrays import Arrays, from_bytes, to_bytes
 from fedfm.config.study import Adapter, Column, Model, Task
-from fedfm.errors import ModelError
+from fedfm.errors import ModelError, WireError
 from fedfm.model.adapters import peft_config
 from fedfm.model.classifier import Classifier, Recipe
 from fedfm.model.text import TextClassifier
@@ -27,38 +29,42 @@ PEFT_PREFIX = "base_model.model."
 """What PEFT writes before the backbone's own parameter names."""
 
 ADAPTER, HEAD, DESCRIPTION = "adapter_model.safetensors", "head.safetensors", "fedfm.json"
-TRAINABLE = "trainable.safetensors"
+TRAINABLE, RESIDUAL = "trainable.safetensors", "residual.safetensors"
 
 
-def is_peft_method(adapter: Adapter) -> bool:
-    """Say whether PEFT can load what this adapter trains."""
-    return peft_config(adapter, layers=[]) is not None
+def is_for_peft(adapter: Adapter, residual: Arrays) -> bool:
+    """Say whether PEFT can load all of what this adapter trains."""
+    return not residual and peft_config(adapter, layers=[]) is not None
 
 
-def saved_tensors(model: Classifier) -> dict[str, Tensor]:
+def saved_tensors(model: Classifier, *, for_peft: bool) -> dict[str, Tensor]:
     """Return by public name what belongs into a saved adapter: what is trained, and LoRA's frozen factor.
 
-    Of others than LoRA adapters the standardisation too, which has no place in the files that PEFT reads.
+    Where PEFT does not read the files the standardisation too, which has no place in those that it reads.
     """
     parameters: dict[str, Tensor] = {
         public_name(name): parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad or "lora_" in name
     }
-    if is_peft_method(model.recipe.adapter):
+    if for_peft:
         return parameters
     return parameters | {f"standard.{name}": buffer for name, buffer in model.standard.named_buffers()}
 
 
-def write(model: Classifier, directory: Path) -> None:
+def write(model: Classifier, directory: Path, *, residual: Arrays) -> None:
     """Write all files of a saved adapter into an empty directory."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in saved_tensors(model).items()}
-    if isinstance(model, TextClassifier) and is_peft_method(model.recipe.adapter):
+    for_peft = is_for_peft(model.recipe.adapter, residual)
+    tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in saved_tensors(model, for_peft=for_peft).items()}
+    if isinstance(model, TextClassifier) and for_peft:
         _write_peft(model, tensors, directory)
         readme = _PEFT_README
     else:
         save_file(tensors, directory / TRAINABLE)
         readme = _FEDFM_README
+    if residual:
+        (directory / RESIDUAL).write_bytes(to_bytes(residual))
+        readme = _RESIDUAL_README
     pooling = "mean" if isinstance(model, TextClassifier) else "none"
     _write_texts(model.recipe, directory, pooling=pooling, readme=readme)
 
@@ -135,14 +141,29 @@ def read_recipe(directory: Path) -> Recipe:
         raise unreadable(file, found=type(error).__name__) from error
 
 
-def read_tensors(directory: Path, *, adapter: Adapter) -> dict[str, Tensor]:
+def read_residual(directory: Path) -> Arrays:
+    """Return the factors of the residual in the frozen weights; nothing where there is none.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    file = directory / RESIDUAL
+    if not file.exists():
+        return {}
+    try:
+        return from_bytes(file.read_bytes())
+    except (OSError, WireError) as error:
+        raise unreadable(file, found=type(error).__name__) from error
+
+
+def read_tensors(directory: Path, *, for_peft: bool) -> dict[str, Tensor]:
     """Return the saved tensors by the classifier's public names.
 
     Raises:
         ModelError: A file is absent or damaged.
     """
     try:
-        if not is_peft_method(adapter):
+        if not for_peft:
             return dict(load_file(directory / TRAINABLE))
         factors, head = load_file(directory / ADAPTER), load_file(directory / HEAD)
     except (OSError, SafetensorError) as error:
@@ -190,6 +211,19 @@ _FEDFM_README = """# Fine-tuned parameters
 Classes: {labels}. Backbone: {location} (SHA-256 of model.safetensors: {sha256}).
 {note}There is no PEFT adapter here: what was trained are plain layers, in `trainable.safetensors`.
 `fedfm.json` says what they belong to. Load them with fedfm:
+
+```python
+from pathlib import Path
+from fedfm.model.build import load_adapter
+model = load_adapter(Path("adapter"))
+```
+"""
+
+_RESIDUAL_README = """# A fine-tuned adapter, and a residual of the backbone's weights
+
+Classes: {labels}. Backbone: {location} (SHA-256 of model.safetensors: {sha256}).
+{note}There is no PEFT adapter here: PEFT would load it without `residual.safetensors`, which is added to the frozen
+weights of the adapted layers (FedEx-LoRA) and without which the answers are others. Load it with fedfm:
 
 ```python
 from pathlib import Path

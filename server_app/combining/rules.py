@@ -6,6 +6,7 @@ To add one: write a function with the signature of ``linear``, add it to ``COMBI
 
 from collections.abc import Callable, Mapping
 
+from server_app.combining.low_rank import fedex, ffa_svd, flexlora
 from server_app.combining.received import Combined, Received, combination
 
 
@@ -14,4 +15,9 @@ def linear(received: Received) -> Combined:
     return combination(received, received.weights)
 
 
-COMBINERS: Mapping[str, Callable[..., Combined]] = {"linear": linear}
+COMBINERS: Mapping[str, Callable[..., Combined]] = {
+    "linear": linear,
+    "ffa_svd": ffa_svd,
+    "flexlora": flexlora,
+    "fedex": fedex,
+}
