@@ -7,22 +7,20 @@ theorem 4), and a patient spends what is released about its own set only. Within
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from client_app import checks
+from client_app import baseline, checks, comparison
+from client_app.asked import Round
 from client_app.data.groups import declared_groups
 from client_app.noise import noised_sums
-from client_app.rounds import Round, audit_documents, load_received
-from client_app.training import Cohort, by_length
-from fedfm.examples import Example
+from client_app.rounds import audit_documents, load_received
+from client_app.scores import logits_of, owners_of, positive_of, probabilities_of
 from fedfm.metrics.counts import clipped_loss, columns, group_tables, patient_cells
-from fedfm.model.classifier import Classifier
 from fedfm.plan import crossed, sd
 from fedfm.schedule import closing_round, explanation_rounds, group_rounds
 from fedfm.wire import EvaluateReply
@@ -51,6 +49,8 @@ def evaluate(asked: Round) -> EvaluateReply:
     counts = _count(asked)
     losses, losses_sd = _sum_losses(asked)
     explanation, explanation_sd = _explain(asked)
+    alone, alone_sd = baseline.count_alone(asked)
+    comparison.keep_figures(asked)
     return EvaluateReply(
         site=asked.site.id,
         round=asked.request.round,
@@ -59,7 +59,8 @@ def evaluate(asked: Round) -> EvaluateReply:
         explanation_sd=explanation_sd,
         losses=losses,
         losses_sd=losses_sd,
-        alone=np.zeros((len(asked.study.task.labels), 0)),
+        alone=alone,
+        alone_sd=alone_sd,
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
@@ -77,9 +78,9 @@ def _count(asked: Round) -> _Counts:
     if by_groups is not None:
         asked.charge("test", "groups", by_groups)
     labels, classes = prepared.test.labels.numpy(), study.task.labels
-    positive = classes.index(study.task.positive) if study.task.positive else len(classes) - 1
-    probabilities = _probabilities(_logits(prepared.model, prepared.test, asked.prepared.micro_batch, len(classes)))
-    units = _units(prepared.splits.test, by_record=study.privacy.unit == "record")
+    positive = positive_of(study)
+    probabilities = probabilities_of(logits_of(prepared.model, prepared.test, asked.prepared.micro_batch, len(classes)))
+    units = owners_of(prepared.splits.test, by_record=study.privacy.unit == "record")
     width = columns(len(classes), bins=study.evaluation.bins, is_last=is_last)
     cells = patient_cells(probabilities, labels, units, bins=width, positive=positive)
     groups: dict[str, Table] = {}
@@ -99,9 +100,9 @@ def _sum_losses(asked: Round) -> tuple[dict[str, float], float]:
     if release is None:
         return {}, 0.0
     asked.charge("audit", "loss", release)
-    logits = _logits(prepared.model, prepared.audit, asked.prepared.micro_batch, len(study.task.labels))
+    logits = logits_of(prepared.model, prepared.audit, asked.prepared.micro_batch, len(study.task.labels))
     found = nn.functional.cross_entropy(logits, prepared.audit.labels, reduction="none").numpy()
-    shares = clipped_loss(found, _units(prepared.splits.audit, by_record=study.privacy.unit == "record"))
+    shares = clipped_loss(found, owners_of(prepared.splits.audit, by_record=study.privacy.unit == "record"))
     added = sd(release) * math.sqrt(2)  # a patient who comes or goes moves each of two sums by at most 1
     noisy = noised_sums(np.array([shares.sum(), len(shares)], dtype=np.float64), added)
     return dict(zip(("loss", "patients"), noisy.tolist(), strict=True)), added
@@ -137,22 +138,3 @@ def _members(asked: Round) -> dict[str, dict[str, NDArray[np.bool_]]]:
         of = np.array([example.groups.get(attribute, "") for example in asked.prepared.splits.test], dtype=str)
         found[attribute] = {group: of == group for group in groups}
     return found
-
-
-def _logits(model: Classifier, cohort: Cohort, micro_batch: int, classes: int) -> Tensor:
-    """Return float64[N, C] on the CPU, in the order of the cohort."""
-    found = torch.zeros((len(cohort.states), classes), dtype=torch.float64)
-    with torch.no_grad():
-        for chosen in by_length(cohort.states, micro_batch):
-            found[chosen] = model([cohort.states[i] for i in chosen]).double().cpu()
-    return found
-
-
-def _probabilities(logits: Tensor) -> NDArray[np.float64]:
-    """Return float64[N, C]; what cannot be computed is undecided, so that no patient ends the evaluation for all."""
-    found = logits.softmax(dim=1).numpy()
-    return np.where(np.isfinite(found).all(axis=1, keepdims=True), found, 1 / found.shape[1])
-
-
-def _units(examples: Sequence[Example], *, by_record: bool) -> list[str]:
-    return [str(index) if by_record else example.patient for index, example in enumerate(examples)]

@@ -14,8 +14,8 @@ from fedfm.wire import EvaluateReply, TrainReply
 from fedfm.wire_records import evaluate_reply_from_records, train_reply_from_records
 from server_app.evaluation import evaluate, positive_class
 from server_app.roster import Member
-from server_app.screening import check_answer, screen_account, screen_counts, screen_update
-from server_app.screening_sums import screen_groups, screen_losses
+from server_app.screening import MAX_NOISE, check_answer, screen_account, screen_counts, screen_update, within
+from server_app.screening_sums import screen_groups, screen_losses, unasked
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
         (reply.audit_groups, reply.audit_groups_sd, _counted_on_audit(study, number)),
     ):
         screen_groups(tables, sd, attributes=attributes, classes=classes, declared_patients=declared)
+    _screen_alone(reply, study, is_closing=is_closing, declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
@@ -87,6 +88,17 @@ def _check_whose(reply: TrainReply | EvaluateReply, question: Question) -> None:
     check_answer(
         reply.site, expected=question.member.site, seen=question.seen, answered=reply.round, asked=question.round
     )
+
+
+def _screen_alone(reply: EvaluateReply, study: Study, *, is_closing: bool, declared_patients: int) -> None:
+    """Let through only counts of a model trained alone that were asked for, as ``cells``; or none: withheld."""
+    within("ROUND-E015", "alone_sd", reply.alone_sd, (0.0, MAX_NOISE))
+    if not reply.alone.size:
+        return
+    if not (is_closing and study.baseline.method == "alone"):
+        raise unasked("counts of a model trained alone", str(reply.alone.shape), "none in this round")
+    shape = (len(study.task.labels), columns(len(study.task.labels), bins=study.evaluation.bins, is_last=True))
+    screen_counts(reply.alone, {}, shape=shape, noise=(reply.alone_sd, 0.0), declared_patients=declared_patients)
 
 
 def _counted(study: Study, number: int) -> list[str]:
