@@ -46,8 +46,9 @@ def train(asked: Round) -> TrainReply:
     load_received(asked)  # Algorithm 1, line 7
     before = trainable(model)
     asked.charge("train", "training", replace(asked.plan.training, steps=steps_of(asked)))
-    cohort = replace(asked.prepared.train, weights=loss_weights(asked))  # Algorithm 1, line 9, first half
-    fine_tune(asked, cohort, noise_multiplier=asked.plan.training.noise_multiplier, number=asked.request.round)
+    cohort = replace(asked.prepared.train, weights=loss_weights(asked))  # the first half of line 9
+    noise = asked.plan.training.noise_multiplier  # of the full plan, however few steps this site takes
+    fine_tune(asked, cohort, noise_multiplier=noise, number=asked.request.round)  # Algorithm 1, line 8
     _check_reasons(asked)  # Algorithm 1, line 9
     update = update_of(before, trainable(model))
     reply = TrainReply(  # Algorithm 1, line 10
