@@ -66,6 +66,28 @@ def test_training_alone_is_a_federation_of_one(tmp_path: Path, start: Arrays, cl
     assert not np.array_equal(other.cells, told.cells)
 
 
+def test_it_trains_on_training_patients_and_is_counted_on_test_patients_only(tmp_path: Path, start: Arrays) -> None:
+    """Parallel composition: who goes from one split changes nothing that is made of another."""
+    splits, found, models = None, {}, {}
+    for name in ("whole", "train", "test", "audit"):
+        table = write_hospital(tmp_path / name, policy=OPEN).parent / "cohort.csv"
+        if splits is not None:
+            gone = getattr(splits, name)[0].patient
+            rows = [row for row in table.read_text().splitlines() if not row.startswith(f"{gone},")]
+            table.write_text("\n".join(rows) + "\n")
+        asked = ask(tmp_path / name, start, *ALONE, "privacy=none")
+        splits = splits or asked.prepared.splits
+        found[name], _ = baseline.count_alone(asked)
+        kept = baseline.kept_alone(asked)
+        assert kept is not None
+        models[name] = np.concatenate([kept[key].ravel() for key in sorted(kept)])
+    np.testing.assert_array_equal(found["audit"], found["whole"])
+    assert np.linalg.norm(found["test"] - found["whole"]) == pytest.approx(1)
+    np.testing.assert_array_equal(models["test"], models["whole"])
+    np.testing.assert_array_equal(models["audit"], models["whole"])
+    assert (models["train"] != models["whole"]).any()
+
+
 def test_it_is_counted_in_the_closing_evaluation_of_a_study_that_asks(tmp_path: Path, start: Arrays) -> None:
     trainer = Trainer(load_site(write_hospital(tmp_path)))
     early, silent = trainer.evaluate(request(1, start, *ALONE)), trainer.evaluate(request(3, start, run="run-2"))
