@@ -16,6 +16,9 @@ from rich.text import Text
 from client_app.audit_log import AuditLog
 from client_app.budget import as_json as budget_figures
 from client_app.budget import spending, tables
+from client_app.comparison import as_json as compared_figures
+from client_app.comparison import kept_figures
+from client_app.comparison import tables as compared_tables
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
 from client_app.ledger import ledger_of
@@ -105,6 +108,24 @@ def audit(site_file: SiteFile, as_json: AsJson = False) -> None:
         for name, seal in seals.items():
             _say(f"{name:<7} {'whole, last seal ' + seal if seal else 'empty'}")
         _say("Note the seals: whoever puts an older copy in place cannot bring them back.")
+
+
+@app.command()
+def compare(site_file: SiteFile, as_json: AsJson = False) -> None:
+    """Compare the federated model with this hospital's own and the one trained here alone, on its test patients.
+
+    Exact figures, made by the trainer after a run's last round, where the study had one of the two. Nothing is
+    computed, sent or spent by this command. Do not share the output: it is made from patients without noise.
+    """
+    with _friendly():
+        site = load_site(site_file)
+        told = kept_figures(site)
+        if as_json:
+            _print_json(compared_figures(site, told))
+            return
+        for table in compared_tables(told):
+            Console().print(table)
+        _say("Exact, without noise: do not share." if told else "No study has trained a second model here yet.")
 
 
 @app.command("privacy-report")

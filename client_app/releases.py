@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app import checks, group_counts
+from client_app import baseline, checks, comparison, group_counts
+from client_app.asked import Round
 from client_app.noise import noised_sums
-from client_app.rounds import Round, audit_documents, load_received
-from client_app.training import Cohort, by_length
-from fedfm.config.study import Study
+from client_app.rounds import audit_documents, load_received
+from client_app.scores import logits_of, owners_of, positive_of, probabilities_of
+from client_app.training import Cohort
 from fedfm.examples import Example
 from fedfm.metrics.counts import clipped_loss, columns, patient_cells
-from fedfm.model.classifier import Classifier
 from fedfm.plan import sd
 from fedfm.privacy import Release
 from fedfm.schedule import closing_round, explanation_rounds
@@ -62,6 +61,8 @@ def evaluate(asked: Round) -> EvaluateReply:
     counts = _count(asked)
     audited = _audit(asked)
     explanation, explanation_sd = _explain(asked)
+    alone, alone_sd = baseline.count_alone(asked)
+    comparison.keep_figures(asked)
     return EvaluateReply(
         site=asked.site.id,
         round=asked.request.round,
@@ -69,7 +70,8 @@ def evaluate(asked: Round) -> EvaluateReply:
         **vars(audited),
         explanation=explanation,
         explanation_sd=explanation_sd,
-        alone=np.zeros((len(asked.study.task.labels), 0)),
+        alone=alone,
+        alone_sd=alone_sd,
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
@@ -83,7 +85,7 @@ def _count(asked: Round) -> _Counts:
     asked.charge("test", "evaluation", release)
     if by_groups is not None:
         asked.charge("test", "groups", by_groups)
-    prepared, positive = asked.prepared, _positive(study)
+    prepared, positive = asked.prepared, positive_of(study)
     answers = _answers(asked, prepared.splits.test, prepared.test, _logits_of(asked, prepared.test))
     width = columns(len(study.task.labels), bins=study.evaluation.bins, is_last=is_last)
     cells = patient_cells(answers.probabilities, answers.labels, answers.units, bins=width, positive=positive)
@@ -109,7 +111,7 @@ def _audit(asked: Round) -> _Audited:
     groups: tuple[dict[str, Table], float] = ({}, 0.0)
     if counted is not None:
         answers = _answers(asked, prepared.splits.audit, prepared.audit, logits)
-        groups = group_counts.count_on_audit(asked, answers, counted, positive=_positive(asked.study))
+        groups = group_counts.count_on_audit(asked, answers, counted, positive=positive_of(asked.study))
     return _Audited(*losses, *groups)
 
 
@@ -117,7 +119,7 @@ def _sum_losses(asked: Round, logits: Tensor, release: Release) -> tuple[dict[st
     """Sum the clipped loss of audit patients; without any the noise is sent, so that nobody learns that."""
     found = nn.functional.cross_entropy(logits, asked.prepared.audit.labels, reduction="none").numpy()
     by_record = asked.study.privacy.unit == "record"
-    shares = clipped_loss(found, _units(asked.prepared.splits.audit, by_record=by_record))
+    shares = clipped_loss(found, owners_of(asked.prepared.splits.audit, by_record=by_record))
     added = sd(release) * math.sqrt(2)  # a patient who comes or goes moves each of two sums by at most 1
     noisy = noised_sums(np.array([shares.sum(), len(shares)], dtype=np.float64), added)
     return dict(zip(("loss", "patients"), noisy.tolist(), strict=True)), added
@@ -139,34 +141,10 @@ def _explain(asked: Round) -> tuple[dict[str, float], float]:
     return dict(zip(("comprehensiveness", "random_order", "documents"), noisy.tolist(), strict=True)), added
 
 
-def _positive(study: Study) -> int:
-    classes = study.task.labels
-    return classes.index(study.task.positive) if study.task.positive else len(classes) - 1
-
-
 def _answers(asked: Round, examples: Sequence[Example], cohort: Cohort, logits: Tensor) -> group_counts.Answers:
-    units = _units(examples, by_record=asked.study.privacy.unit == "record")
-    return group_counts.Answers(examples, _probabilities(logits), cohort.labels.numpy(), units)
+    units = owners_of(examples, by_record=asked.study.privacy.unit == "record")
+    return group_counts.Answers(examples, probabilities_of(logits), cohort.labels.numpy(), units)
 
 
 def _logits_of(asked: Round, cohort: Cohort) -> Tensor:
-    return _logits(asked.prepared.model, cohort, asked.prepared.micro_batch, len(asked.study.task.labels))
-
-
-def _logits(model: Classifier, cohort: Cohort, micro_batch: int, classes: int) -> Tensor:
-    """Return float64[N, C] on the CPU, in the order of the cohort."""
-    found = torch.zeros((len(cohort.states), classes), dtype=torch.float64)
-    with torch.no_grad():
-        for chosen in by_length(cohort.states, micro_batch):
-            found[chosen] = model([cohort.states[i] for i in chosen]).double().cpu()
-    return found
-
-
-def _probabilities(logits: Tensor) -> NDArray[np.float64]:
-    """Return float64[N, C]; what cannot be computed is undecided, so that no patient ends the evaluation for all."""
-    found = logits.softmax(dim=1).numpy()
-    return np.where(np.isfinite(found).all(axis=1, keepdims=True), found, 1 / found.shape[1])
-
-
-def _units(examples: Sequence[Example], *, by_record: bool) -> list[str]:
-    return [str(index) if by_record else example.patient for index, example in enumerate(examples)]
+    return logits_of(asked.prepared.model, cohort, asked.prepared.micro_batch, len(asked.study.task.labels))

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client_app.asked import Round
 from client_app.cohorts import Prepared, load_start
 from client_app.noise import noised_sums
 from client_app.reweighting import noisy_table_once
-from client_app.rounds import Round
 from client_app.training import by_length
 from fedfm import statistics
 from fedfm.arrays import Arrays

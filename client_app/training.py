@@ -98,7 +98,24 @@ def fine_tune_by_unit(
         however many examples it has; every step adds noise, an empty sample too; weight decay
         and the proximal pull use no data and come after the noise.
     """
-    parameters, start = _trainable(model)
+    parameters, start = trained(model)
+    for _ in private_steps(
+        model, cohort, training=training, mechanism=mechanism, micro_batch=micro_batch, uniform=uniform
+    ):
+        pull(parameters, start, training)
+
+
+def private_steps(
+    model: Classifier,
+    cohort: Cohort,
+    *,
+    training: Training,
+    mechanism: Mechanism,
+    micro_batch: int,
+    uniform: Uniform,
+) -> Iterator[None]:
+    """Take the steps of ``fine_tune_by_unit`` and yield after each, for what follows the noise. To be exhausted."""
+    parameters, _ = trained(model)
     optimizer = SecureDPOptimizer(
         OPTIMIZERS[training.optimizer](parameters, training, mechanism.max_grad_norm * mechanism.expected_units),
         noise_multiplier=mechanism.noise_multiplier,
@@ -114,7 +131,7 @@ def fine_tune_by_unit(
         ]
         gather_gradients(model, batches, mechanism=mechanism, optimizer=optimizer)
         optimizer.step()
-        pull(parameters, start, training)
+        yield
     forget_gradients(parameters)
 
 
@@ -139,7 +156,16 @@ def fine_tune_openly(
 
     No privacy whatsoever. An empty sample takes no step.
     """
-    parameters, start = _trainable(model)
+    parameters, start = trained(model)
+    for _ in open_steps(model, cohort, training=training, micro_batch=micro_batch, uniform=uniform):
+        pull(parameters, start, training)
+
+
+def open_steps(
+    model: Classifier, cohort: Cohort, *, training: Training, micro_batch: int, uniform: Uniform
+) -> Iterator[None]:
+    """Take the steps of ``fine_tune_openly`` and yield after each. To be exhausted."""
+    parameters, _ = trained(model)
     optimizer = OPTIMIZERS[training.optimizer](parameters, training, 1.0)
     for _ in range(training.local_steps):
         optimizer.zero_grad()
@@ -148,7 +174,7 @@ def fine_tune_openly(
             torch.autograd.backward(loss(model, tensors_of(cohort, batch, training.precision)) / len(sample))
         if len(sample):
             optimizer.step()
-            pull(parameters, start, training)
+            yield
     optimizer.zero_grad()
 
 
@@ -181,7 +207,11 @@ def by_length(states: Sequence[Tensor], size: int) -> Iterator[list[int]]:
 
 
 def pull(parameters: Sequence[nn.Parameter], start: Sequence[Tensor], training: Training) -> None:
-    """Pull parameters to where the round began (FedProx, Li et al. 2020) and to zero; uses no data."""
+    """Pull parameters to where the round began and to zero; uses no data.
+
+    The pull of FedProx (Li et al. 2020, arXiv:1812.06127, equation 2), which is that of mean-regularised training
+    (MR-MTL, Liu et al. 2022, arXiv:2206.07902) within a round.
+    """
     if not (training.proximal or training.weight_decay):
         return
     with torch.no_grad():
@@ -190,7 +220,8 @@ def pull(parameters: Sequence[nn.Parameter], start: Sequence[Tensor], training: 
             parameter.sub_(training.learning_rate * back)
 
 
-def _trainable(model: Classifier) -> tuple[list[nn.Parameter], list[Tensor]]:
+def trained(model: Classifier) -> tuple[list[nn.Parameter], list[Tensor]]:
+    """Return the parameters that are trained, and copies of what they are now."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return parameters, [parameter.detach().clone() for parameter in parameters]
 

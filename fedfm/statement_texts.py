@@ -73,8 +73,8 @@ NOT_COVERED = paragraphs(
     People who are patients of two hospitals lose at both: each hospital's epsilon is of its own patients, and the two
     add up. Relatives, and facts that hold for a whole group whether or not one member takes part, are not hidden.
 
-    What the hospital itself keeps or shows: the trainer's log, cached states, the local check of explanations, an
-    audit of privacy on its own patients.
+    What the hospital itself keeps or shows: the trainer's log, cached states, the local check of explanations, a
+    personal model and what it is compared with, an audit of privacy on its own patients.
     """
 )
 

@@ -111,6 +111,7 @@ def screen_losses(sums: Mapping[str, float], sd: float, *, is_asked: bool, decla
 
 
 def _unasked(what: str, found: str, allowed: str) -> IncompatibleUpdate:
+    """Return the refusal of what nobody has asked for."""
     return IncompatibleUpdate(
         "ROUND-E014",
         f"{what} that the study did not ask for",

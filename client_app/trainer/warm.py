@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from client_app import releases, rounds, statistics
+from client_app.asked import Round
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
-from client_app.rounds import Round
 from client_app.site import accept, agreed_plan
 from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.site import Site

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
-from fedfm.config.coherence_weighting import check_weighting
 from fedfm.config.coherence_low_rank import check_low_rank
+from fedfm.config.coherence_weighting import check_weighting
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -161,25 +161,40 @@ _MOST_CROSSED = 3  # of more attributes no group has enough patients to say anyt
 def _reweighting(study: Study, problems: Problems) -> None:
     """The one rule whose parameters a hospital acts on, so that they are checked on both sides."""
     rule, params = study.reweighting.rule, study.reweighting.params
-    if rule != "kamiran_calders":
+    if rule not in _REWEIGHTINGS:
         return
-    path = "reweighting.params"
-    if set(params) != set(_KAMIRAN_CALDERS):
-        allowed = ", ".join(_KAMIRAN_CALDERS)
+    path, ranges = "reweighting.params", _REWEIGHTINGS[rule]
+    if set(params) != {"attribute", *ranges}:
+        allowed = ", ".join(["attribute", *ranges])
         problems.add("E030", f"{rule} needs other parameters", path=path, found=", ".join(params), allowed=allowed)
         return
     if params["attribute"] not in study.task.groups:
         allowed = ", ".join(study.task.groups) or "none: this task has no groups"
         what = "the attribute must be one of task.groups"
         problems.add("E030", what, path=f"{path}.attribute", found=shown(params["attribute"]), allowed=allowed)
-    for name, least in (("cap", 1.0), ("noise_multiplier", 0.01)):
+    for name, (least, most) in ranges.items():
         number = params[name]
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= 1e6:
-            allowed = f"at least {least:g}, at most 1e6"
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= most:
+            allowed = f"at least {least:g}, at most {most:g}"
             problems.add("E008", "is outside its range", path=f"{path}.{name}", found=shown(number), allowed=allowed)
 
 
-_KAMIRAN_CALDERS = ("attribute", "cap", "noise_multiplier")
+_REWEIGHTINGS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "kamiran_calders": {"cap": (1.0, 1e6), "noise_multiplier": (0.01, 1e6)},
+    "group_dro": {"step": (0.0, 10.0), "cap": (1.0, 1e6)},
+}
+"""Rule to its numbers, and the least and the most of each; it takes an attribute beside them."""
+
+
+def _pulls(study: Study, problems: Problems) -> None:
+    training = study.training
+    length = training.learning_rate * (training.proximal + training.weight_decay)
+    if length > 1:
+        what = "a step that pulls parameters beyond where they are pulled to"
+        found = f"learning_rate * (proximal + weight_decay) = {length:g}"
+        fix = "lower training.proximal, or training.learning_rate"
+        problems.add("E030", what, path="training.proximal", found=found, allowed="at most 1", fix=fix)
+
 
 _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], ...] = (
     (("task.labels", "task.positive", "task.groups"), _labels),
@@ -188,6 +203,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("model",), _weights),
     (("privacy.mechanism", "privacy.max_grad_norm"), _clipping),
     (("training.optimizer", "training.learning_rate"), _adam),
+    (("training.learning_rate", "training.proximal", "training.weight_decay"), _pulls),
     (("evaluation.bins", "evaluation.group_bins"), _bins),
     (("task.groups", "task.intersections"), _intersections),
     (("reweighting", "task.groups"), _reweighting),

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from fedfm.metrics.between_sites import Spread, Tally
+from fedfm.metrics.between_sites import Spread
+from fedfm.metrics.gains import Tally
 from fedfm.metrics.performance import Estimate
 from server_app.report.charts import Axis, Series, curves, forest, said
 from server_app.report.markup import UNKNOWN, Element, element, table

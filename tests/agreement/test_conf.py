@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from client_app.reweighting import REWEIGHTINGS
+from client_app.loss_weights import REWEIGHTINGS
 from fedfm.config.compose import load_site
 from fedfm.config.settings import settings_of
 from fedfm.config.study import Study

@@ -10,10 +10,10 @@ import pytest
 from opacus.accountants import PRVAccountant
 
 import fedfm.plan
-from client_app import checks, group_counts, private_step, releases, rounds, statistics
+from client_app import baseline, checks, group_counts, loss_weights, private_step, releases, rounds, statistics
+from client_app.asked import Round
 from client_app.cohorts import prepare
 from client_app.ledger import Ledger
-from client_app.rounds import Round
 from client_app.trainer.connect import SocketTrainer
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
@@ -110,11 +110,14 @@ class Crash(BaseException):
     """Power is lost in the middle of a computation; nothing in the trainer catches it."""
 
 
-REWEIGHTED = ("reweighting=kamiran_calders",)
+REWEIGHTED, BY_LOSSES, ALONE = ("reweighting=kamiran_calders",), ("reweighting=group_dro",), ("baseline=alone",)
 COMPUTED: dict[str, tuple[Any, str, str, int, tuple[str, ...]]] = {
     # purpose: where it is computed, the call, the round, and what the study says
     "training": (private_step.SecureDPOptimizer, "add_noise", "train", 1, ()),
-    "reweighting": (rounds, "group_label_table", "train", 1, REWEIGHTED),
+    "reweighting": (loss_weights, "group_label_table", "train", 1, REWEIGHTED),
+    "group_losses": (loss_weights, "group_loss_table", "train", 1, BY_LOSSES),
+    "alone": (private_step.SecureDPOptimizer, "add_noise", "evaluate", 3, ALONE),
+    "alone_count": (baseline, "patient_cells", "evaluate", 3, ALONE),
     "evaluation": (releases, "patient_cells", "evaluate", 1, ()),
     "groups": (group_counts, "group_tables", "evaluate", 3, ()),
     "audit_groups": (group_counts, "group_tables", "evaluate", 1, ()),
@@ -148,7 +151,6 @@ def check_charged_before_computed(folder: Path, start: Arrays, purpose: str) -> 
 
 def test_every_release_of_a_plan_is_among_them() -> None:
     planned = {field.name for field in fields(Plan)} - {"delta", "planned", "last_evaluation", "last_groups"}
-    planned -= {"alone", "alone_count", "group_losses"}
     assert planned == set(COMPUTED)
 
 
@@ -205,12 +207,16 @@ def charged_after_computing() -> Iterator[None]:
 def test_a_ledger_that_is_not_charged_is_caught(tmp_path: Path, start: Arrays) -> None:
     with ledger_not_charged(), pytest.raises(AssertionError):
         check_answers_are_paid_for(tmp_path / "a", start)
+
+
+@pytest.mark.parametrize("purpose", ["training", "group_losses", "alone", "alone_count"])
+def test_a_release_that_is_not_charged_is_caught(tmp_path: Path, start: Arrays, purpose: str) -> None:
     with ledger_not_charged(), pytest.raises(AssertionError):
-        check_charged_before_computed(tmp_path / "b", start, "training")
+        check_charged_before_computed(tmp_path / "a", start, purpose)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
-@pytest.mark.parametrize("purpose", ["training", "evaluation", "groups", "audit_groups", "loss", "explanation"])
+@pytest.mark.parametrize("purpose", sorted(set(COMPUTED) - {"reweighting", "statistics"}))
 def test_a_ledger_that_is_charged_after_computing_is_caught(tmp_path: Path, start: Arrays, purpose: str) -> None:
     """Its answers are right; only a crash shows it."""
     with charged_after_computing():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from client_app import checks
-from client_app.releases import _logits, _probabilities
+from client_app.scores import logits_of, probabilities_of
 from client_app.training import Cohort
 from fedfm.config.study import Explainability
 from fedfm.examples import Example
@@ -63,6 +63,6 @@ def test_a_patient_whose_score_overflows_counts_as_undecided() -> None:
             return torch.stack([torch.stack([state[0], -state[0]]) for state in states])
 
     cohort = Cohort([torch.tensor([2.0]), torch.tensor([float("inf")])], torch.tensor([0, 1]), [], torch.ones(2))
-    found = _probabilities(_logits(Overflowing(), cohort, 8, 2))  # type: ignore[arg-type]
+    found = probabilities_of(logits_of(Overflowing(), cohort, 8, 2))  # type: ignore[arg-type]
     assert found[1].tolist() == [0.5, 0.5]
     assert found[0, 0] > 0.9

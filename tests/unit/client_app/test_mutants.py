@@ -55,6 +55,18 @@ def weights_normalised_by_the_batch(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def weights_after_the_clipping(patch: pytest.MonkeyPatch) -> None:
+    """The largest weight of a micro-batch stretches what was clipped."""
+    clipped = training.set_clipped_gradients
+
+    def stretched(model: nn.Module, batch: Batch, *, max_grad_norm: float, clipping: str) -> None:
+        clipped(model, batch, max_grad_norm=max_grad_norm, clipping=clipping)  # type: ignore[arg-type]
+        for parameter in model.parameters():
+            parameter.grad *= batch.factors.max()
+
+    patch.setattr(training, "set_clipped_gradients", stretched)
+
+
 def patients_not_merged(patch: pytest.MonkeyPatch) -> None:
     """Each note is clipped on its own."""
 
@@ -81,6 +93,10 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., Non
     "batch-normalised weights": (
         weights_normalised_by_the_batch,
         tests.test_a_patient_does_not_move_the_weights_of_others,
+    ),
+    "weights after clipping": (
+        weights_after_the_clipping,
+        tests.test_a_weighted_patient_moves_the_sum_by_at_most_the_clipping_norm,
     ),
     "patients not merged": (patients_not_merged, tests.test_one_patient_moves_the_sum_by_at_most_the_clipping_norm),
 }

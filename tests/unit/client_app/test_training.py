@@ -133,6 +133,20 @@ def test_a_patient_does_not_move_the_weights_of_others() -> None:
     assert torch.allclose(difference, moved(alone, mechanism), atol=1e-3)
 
 
+def moved_by_a_heavy_one() -> float:
+    """By how much a patient whose examples weigh a thousand moves the sum, in clipping norms."""
+    usual, more = cohort_of([2, 1, 3]), cohort_of([2, 1, 3, 2])
+    weights, labels = torch.cat([torch.ones(6), torch.full((2,), 1000.0)]), torch.cat([usual.labels, more.labels[6:]])
+    heavy = Cohort(more.states, labels, more.units, weights)
+    mechanism = Mechanism(TINY_NOISE, 0.05, expected_units=3)
+    return float((moved(heavy, mechanism) - moved(usual, mechanism)).norm()) / 0.05
+
+
+def test_a_weighted_patient_moves_the_sum_by_at_most_the_clipping_norm() -> None:
+    """Whatever the reweighting says of it: weights come before the clipping."""
+    assert 0.5 < moved_by_a_heavy_one() <= 1 + 1e-4
+
+
 def test_noise_has_the_planned_scale_in_every_step_and_an_empty_sample_too() -> None:
     mechanism = Mechanism(noise_multiplier=2.0, max_grad_norm=0.5, expected_units=10)
     empty = cohort_of([1] * 10)

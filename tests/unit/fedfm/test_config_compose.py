@@ -187,6 +187,8 @@ def test_composition_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("modl/x=tiny", ["STUDY-E034", "unknown group"]),
         ("weighting.rule=unifrom", ["STUDY-E034", "cgsv, cohort, dro", "did you mean uniform?"]),
         ("reweighting.rule=kamiran_calders", ["STUDY-E030", "attribute, cap, noise_multiplier"]),
+        ("reweighting.rule=group_dro", ["STUDY-E030", "attribute, step, cap"]),
+        ("training.proximal=0.25", ["STUDY-E030", "at most 1", "training.proximal"]),
     ],
 )
 def test_one_wrong_override_is_one_clear_problem(override: str, parts: list[str]) -> None:
@@ -211,6 +213,8 @@ def test_reweighting_parameters_are_checked() -> None:
     found = problems_of("reweighting=kamiran_calders", "reweighting.params={attribute: ward, cap: 0.5}")
     assert [problem.split(" ")[0] for problem in found] == ["STUDY-E030", "STUDY-E008"]
     assert "sex, age_band" in found[0]
+    found = problems_of("reweighting=group_dro", "reweighting.params={attribute: sex, step: -0.1, cap: true}")
+    assert [problem.split(" ")[0] for problem in found] == ["STUDY-E008", "STUDY-E008"]
 
 
 def test_all_problems_come_at_once() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fedfm import wire, wire_records
 from fedfm.metrics.counts import LOSS_CAP
@@ -115,6 +116,20 @@ LOSSES: dict[str, tuple[Lie, str]] = {
 }
 
 
+def alone(counts: NDArray[np.float64], sd: float = 0.5) -> Lie:
+    return lambda reply: replace(reply, alone=counts, alone_sd=sd)
+
+
+TEN = np.full((2, 10), 3.0)
+OF_ALONE: dict[str, tuple[Lie, str]] = {
+    "another shape": (alone(np.full((2, 2), 3.0)), "ROUND-E014"),
+    "not a number": (alone(np.full((2, 10), math.nan)), "ROUND-E015"),
+    "more than such a cohort": (alone(TEN * 20), "ROUND-E015"),
+    "less than nothing": (alone(TEN - 9), "ROUND-E015"),
+    **{f"alone_sd {value:g}": (alone(TEN, value), "ROUND-E015") for value in (-1.0, 2e4, math.inf)},
+}
+
+
 def goes_on_without_b1(outcome: Outcome, *, phase: str, code: str) -> None:
     assert outcome.error is None
     (left,) = outcome.of(events.SiteLeftOut)
@@ -145,6 +160,27 @@ def test_a_lie_about_counts_costs_only_the_liar(lie: str, tmp_path: Path) -> Non
     outcome = federate(four(Hospital(evaluate=(COUNTS | ACCOUNTS)[lie])), tmp_path, "rounds=1")
     goes_on_without_b1(outcome, phase="evaluation", code="ROUND-E015" if lie in COUNTS else "ROUND-E019")
     assert outcome.of(events.ModelEvaluated)[0].sites == HONEST
+
+
+@pytest.mark.parametrize("lie", OF_ALONE)
+def test_a_lie_about_the_model_trained_alone_costs_only_the_liar(lie: str, tmp_path: Path) -> None:
+    change, code = OF_ALONE[lie]
+    outcome = federate(four(Hospital(evaluate=change)), tmp_path, "rounds=1", "baseline=alone")
+    goes_on_without_b1(outcome, phase="evaluation", code=code)
+
+
+def test_counts_of_a_model_trained_alone_are_refused_where_nobody_asked_and_may_be_withheld(tmp_path: Path) -> None:
+    unasked = federate(four(Hospital(evaluate=alone(TEN))), tmp_path / "unasked", "rounds=1")
+    goes_on_without_b1(unasked, phase="evaluation", code="ROUND-E014")
+    for name, counts in (("honest", TEN), ("withheld", np.zeros((2, 0)))):
+        outcome = federate(four(Hospital(evaluate=alone(counts))), tmp_path / name, "rounds=1", "baseline=alone")
+        assert not outcome.of(events.SiteLeftOut)
+    early = federate(
+        four(Hospital(evaluate=lambda reply: alone(TEN)(reply) if reply.round == 1 else reply)),
+        tmp_path / "early",
+        *("rounds=2", "baseline=alone"),
+    )
+    assert [(left.site, left.code) for left in early.of(events.SiteLeftOut)] == [("b1", "ROUND-E014")]
 
 
 @pytest.mark.parametrize("lie", [*GROUPS, *LOSSES])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from fedfm.metrics.between_sites import Spread, tally
+from fedfm.metrics.between_sites import Spread
+from fedfm.metrics.gains import tally
 from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.performance import Estimate
 from server_app.cli import app

@@ -1,0 +1,85 @@
+"""One request that the site's policy has accepted: what is asked, what it may cost, and what answers it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from client_app.cohorts import Prepared
+from client_app.data.split import division
+from client_app.ledger import Charge, Ledger, Limits, Split
+from fedfm.config.site import Site
+from fedfm.config.study import Study
+from fedfm.plan import Plan
+from fedfm.privacy import Release
+from fedfm.wire import PrivacySpent, Request
+
+
+@dataclass(frozen=True)
+class Round:
+    """One request that the site's policy has accepted, with all that is needed to answer it.
+
+    Attributes:
+        site: This hospital.
+        study: The study, read anew from the request.
+        plan: Noise of every release.
+        ledger: Where epsilon is charged.
+        prepared: Model and data, warm.
+        request: What was asked.
+    """
+
+    site: Site
+    study: Study
+    plan: Plan
+    ledger: Ledger
+    prepared: Prepared
+    request: Request
+
+    @property
+    def private(self) -> bool:
+        """Whether the study has a privacy mechanism."""
+        return self.study.privacy.mechanism != "none"
+
+    def kept(self, what: str, suffix: str = ".json") -> Path:
+        """Return the file of what is made once, or kept over rounds: of this run, this study and this cohort."""
+        told = [self.request.run, self.request.study, self.site.cohort or self.site.id, self.site.declared_patients]
+        return Path(self.site.state) / f"{what}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}{suffix}"
+
+    def charge(self, split: Split, purpose: str, release: Release) -> None:
+        """Write a release to the ledger before it is computed.
+
+        Raises:
+            PrivacyBudgetExceeded: Nothing was written, and nothing may be computed.
+        """
+        wanted, total = self.study.privacy, self.site.policy.max_epsilon
+        of_run = {"train": wanted.epsilon, "test": wanted.evaluation_epsilon, "audit": wanted.audit_epsilon}[split]
+        unprotected = release.noise_multiplier == 0  # only where the policy allows it: client_app.site.accept
+        limits = Limits(*(float("inf"),) * 2 if unprotected else (of_run, total), delta=self.plan.delta)
+        charge = Charge(
+            run=self.request.run,
+            study=self.study.name,
+            round=self.request.round,
+            split=split,
+            purpose=purpose,
+            release=release,
+            unit=wanted.unit,
+            division=division(self.site.data.split),
+        )
+        self.ledger.charge(charge, limits)
+
+    def spent(self) -> PrivacySpent:
+        """Return what one patient of each split has spent at this site, over all runs and studies."""
+        at, run = self.plan.delta, self.request.run
+        entries, seal = self.ledger.head()
+        return PrivacySpent(
+            unit=self.study.privacy.unit if self.private else "none",
+            delta=at,
+            train=self.ledger.epsilon("train", at),
+            audit=self.ledger.epsilon("audit", at),
+            test=self.ledger.epsilon("test", at),
+            run=self.ledger.epsilon("train", at, run=run),
+            planned=self.plan.planned,
+            noise_multiplier=self.plan.training.noise_multiplier,
+            entries=entries,
+            seal=seal,
+        )
