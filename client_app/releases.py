@@ -50,8 +50,7 @@ def evaluate(asked: Round) -> EvaluateReply:
     losses, losses_sd = _sum_losses(asked)
     explanation, explanation_sd = _explain(asked)
     alone, alone_sd = baseline.count_alone(asked)
-    comparison.keep_figures(asked)
-    return EvaluateReply(
+    reply = EvaluateReply(
         site=asked.site.id,
         round=asked.request.round,
         **vars(counts),
@@ -64,6 +63,8 @@ def evaluate(asked: Round) -> EvaluateReply:
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
+    comparison.keep_figures(asked)  # after the answer is made, which knows nothing of it
+    return reply
 
 
 def _count(asked: Round) -> _Counts:
