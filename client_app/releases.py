@@ -62,8 +62,7 @@ def evaluate(asked: Round) -> EvaluateReply:
     audited = _audit(asked)
     explanation, explanation_sd = _explain(asked)
     alone, alone_sd = baseline.count_alone(asked)
-    comparison.keep_figures(asked)
-    return EvaluateReply(
+    reply = EvaluateReply(
         site=asked.site.id,
         round=asked.request.round,
         **vars(counts),
@@ -75,6 +74,8 @@ def evaluate(asked: Round) -> EvaluateReply:
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
+    comparison.keep_figures(asked)  # after the answer is made, which knows nothing of it
+    return reply
 
 
 def _count(asked: Round) -> _Counts:

@@ -101,7 +101,7 @@ studies = tasks_with_models().flatmap(
                 between(0, 1),
                 between(0, 1),
                 st.sampled_from(["float32", "bfloat16"]),
-            )
+            ).filter(lambda made: made.learning_rate * (made.proximal + made.weight_decay) <= 1)
         ),
         standardize=st.builds(
             Standardize, st.sampled_from(["reference", "global", "site", "none"]), between(0.01, 0.9)
