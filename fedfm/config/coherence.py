@@ -4,6 +4,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
+from fedfm.config.coherence_contribution import check_contribution
+from fedfm.config.coherence_fairness import check_fairness
+from fedfm.config.coherence_selection import check_selection
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -189,6 +192,9 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("evaluation.bins", "evaluation.group_bins"), _bins),
     (("task.groups", "task.intersections"), _intersections),
     (("reweighting", "task.groups"), _reweighting),
+    (("selection",), check_selection),
+    (("contribution", "combining", "optimizing", "standardize.method"), check_contribution),
+    (("fairness", "evaluation.groups", "task.groups", "task.labels"), check_fairness),
 )
 
 
