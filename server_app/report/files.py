@@ -54,7 +54,8 @@ def _fresh(results: Path, name: str) -> Path:
 def write_metrics(path: Path, summary: Summary) -> None:
     """Write one row for each round, site and figure; the site ``all`` is all of them together.
 
-    A group's figures are named as in ``accuracy[sex=female]``; ``audit_loss`` is in nats.
+    A group's figures are named as in ``accuracy[sex=female]``; ``audit_loss`` is in nats, and so is a
+    ``contribution``, which has no interval.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -70,6 +71,9 @@ def write_metrics(path: Path, summary: Summary) -> None:
         for event in summary.losses:
             lost = {"all": event.together, **event.sites}
             writer.writerows(_row(event.round, site, "audit_loss", figure) for site, figure in lost.items() if figure)
+        for measured in summary.contributions:
+            brought = {"all": measured.total, **measured.values}
+            writer.writerows([measured.round, site, "contribution", value, "", ""] for site, value in brought.items())
 
 
 def _rows(number: int, site: str, figures: Performance | GroupFigures, *, of: str = "") -> Iterator[list[object]]:
