@@ -10,7 +10,6 @@ standard deviation, Jain and Gini take off what the estimates' errors alone can 
 which errors move by at most their own. Sites' errors are independent.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -117,7 +116,7 @@ def _shortfall(borne: _Each, errors: _Each, most: float) -> Estimate:
 
 
 def _range(borne: _Each, errors: _Each, most: float) -> Estimate:
-    one, other = np.array(list(itertools.permutations(range(len(borne)), 2))).T
+    one, other = np.nonzero(~np.eye(len(borne), dtype=bool))
     apart, own = borne[one] - borne[other], np.hypot(errors[one], errors[other])
     of_all = _normal(2 * _TAIL / len(one))  # half of the ordered pairs are the others turned round
     return _clipped(apart.max(), (apart - of_all * own).max(), (apart + _Z * own).max(), most)

@@ -16,6 +16,7 @@ Each = NDArray[np.float64]
 _DRAWS = 2000
 _SEED = 20_240_229  # public: the same counts have the same interval wherever the report is rendered
 _TAIL = 0.05
+_MOST_GROUPS = 20
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,15 @@ def wilson(found: Rates, z: float) -> tuple[Each, Each]:
 def critical(found: Rates, among: int) -> float:
     """Return the number of standard errors that no pair's difference exceeds in 95 %, over ``among`` such rates.
 
-    Of two groups it is the normal distribution's; of more it is bootstrapped from the counts; of so many rates that
-    draws would be too few for it, that of Bonferroni's inequality.
+    Of two groups it is the normal distribution's; of more it is bootstrapped from the counts; of so many rates or
+    groups that draws would be too few or take too long, that of Bonferroni's inequality.
     """
     groups = len(found.part)
     pairs, tail = groups * (groups - 1) // 2, _TAIL / among
     normal = NormalDist().inv_cdf(1 - tail / 2)
     if pairs == 1:
         return normal
-    if tail * _DRAWS < 20:
+    if tail * _DRAWS < 20 or groups > _MOST_GROUPS:
         return NormalDist().inv_cdf(1 - tail / (2 * pairs))
     return max(normal, float(np.quantile(_largest_apart(found), 1 - tail)))
 

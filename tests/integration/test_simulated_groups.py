@@ -20,6 +20,7 @@ from tests.integration.conftest import write_hospital
 from tests.integration.test_simulate import OPEN, PLAIN, happened, simulated
 
 STUDY = [*PLAIN, "rounds=2", "training.local_steps=10", "training.learning_rate=2.0", "task.groups=[sex]"]
+STUDY += ["evaluation.group_bins=4"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -73,6 +74,14 @@ def test_exact_figures_by_group_and_losses_are_those_of_the_patients(tmp_path: P
         else:
             assert found.sensitivity is not None
             assert found.sensitivity.value == pytest.approx(cells[1, 1] / positives)
+    (apart,) = [event for event in happened(tmp_path / "results") if isinstance(event, events.GapsEvaluated)]
+    selection = [counted[g, 0, 1] + counted[g, 1, 1] for g in ("female", "male")]
+    totals = [sum(n for (group, *_), n in counted.items() if group == g) for g in ("female", "male")]
+    parity = apart.pooled["sex"]["demographic_parity"]
+    assert parity is not None
+    assert parity.difference.value == pytest.approx(abs(selection[0] / totals[0] - selection[1] / totals[1]))
+    assert apart.pooled["sex"]["equal_opportunity"] is None
+    assert set(apart.sites) == {"hospital-a", "hospital-b"}
     last = [event for event in happened(tmp_path / "results") if isinstance(event, events.LossMeasured)][-1]
     assert last.together is not None
     assert last.together.value == pytest.approx(sum(losses) / len(losses), rel=1e-5)

@@ -179,6 +179,15 @@ def test_the_worst_and_the_mean_site_are_told_with_the_sites_that_know() -> None
     assert local_gaps({"s3": sites["s3"]}, positive=1)["equal_opportunity"] is None
 
 
+def test_many_groups_and_many_sites_take_no_longer_than_they_may() -> None:
+    """A site may list a thousand groups of an intersection; pairs of them are half a million."""
+    chance = np.random.default_rng(1)
+    tables = Tables({str(n): chance.poisson(30, (2, 2)).astype(float) for n in range(300)}, 0.0)
+    found = told(gaps(tables, positive=1)["accuracy"]).difference
+    assert found.low == 0
+    assert found.high > found.value > 0.2
+
+
 RATES = [[0.8, 0.8], [0.8, 0.6], [0.95, 0.95], [0.8] * 4, [0.8, 0.8, 0.8, 0.6], [0.9, 0.7, 0.8], [0.8] * 8]
 
 

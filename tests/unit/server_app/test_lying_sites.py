@@ -87,6 +87,8 @@ GROUPS: dict[str, tuple[Lie, str]] = {
     "a name without end": (groups({"sex=" + "x" * 100_000: TABLE}), "ROUND-E014"),
     "another shape": (groups({"sex=male": np.full((2, 3), 5.0)}), "ROUND-E014"),
     "a vector": (groups({"sex=male": np.full(4, 5.0)}), "ROUND-E014"),
+    "score bins that were not asked for": (groups({"sex=male": np.full((2, 10), 5.0)}), "ROUND-E014"),
+    "an intersection that was not asked for": (groups({"sex*age_band=male*old": TABLE}), "ROUND-E014"),
     "groups without end": (groups(MANY), "ROUND-E015"),
     "a huge count": (groups({"sex=male": TABLE * 1e300}), "ROUND-E015"),
     "a count below the noise": (groups({"sex=male": TABLE - 11.0}), "ROUND-E015"),
@@ -155,6 +157,64 @@ def test_a_lie_about_groups_or_losses_costs_only_the_liar(lie: str, tmp_path: Pa
     assert grouped.groups["sex=male"].patients.value == 3 * 30
     assert set(lost.sites) == set(HONEST)
     assert lost.together.value == pytest.approx(LOSS_CAP * 0.4)
+
+
+CROSSED = "sex*age_band=male*"
+FINE = np.full((2, 6), 1.0)
+BINNED: dict[str, tuple[dict[str, Any], str]] = {
+    "predicted classes in place of bins": ({"sex=male": TABLE}, "ROUND-E014"),
+    "other bins": ({"sex=male": np.full((2, 4), 1.0)}, "ROUND-E014"),
+    "an intersection by predicted class": ({f"{CROSSED}old": TABLE}, "ROUND-E014"),
+    "an intersection turned round": ({"age_band*sex=old*male": FINE}, "ROUND-E014"),
+    "an intersection and no group": ({CROSSED[:-5]: FINE}, "ROUND-E014"),
+    "a name without end": ({CROSSED + "x" * 200: FINE}, "ROUND-E014"),
+    "intersections without end": ({f"{CROSSED}{number}": FINE * 0 for number in range(1100)}, "ROUND-E015"),
+    "an intersection of too many patients": ({f"{CROSSED}{n}": FINE * 40 for n in range(3)}, "ROUND-E015"),
+    "a bin below the noise": ({f"{CROSSED}old": FINE - 7.0}, "ROUND-E015"),
+    "a bin that is no number": ({f"{CROSSED}old": FINE * math.nan}, "ROUND-E015"),
+}
+
+
+@pytest.mark.parametrize("lie", [*BINNED, "none"])
+def test_a_lie_about_bins_and_intersections_costs_only_the_liar(lie: str, tmp_path: Path) -> None:
+    honest_tables = {"sex=male": FINE * 4, f"{CROSSED}old": FINE * 3, f"{CROSSED}young": FINE}
+    tables, code = BINNED.get(lie, (honest_tables, ""))
+    hospitals = {name: Hospital(evaluate=changed(groups=honest_tables)) for name in HONEST}
+    liar = Hospital(evaluate=changed(groups={**honest_tables, **tables}))
+    overrides = ("rounds=1", "task.intersections=[sex*age_band]", "evaluation.group_bins=6")
+    outcome = federate({**hospitals, "b1": liar}, tmp_path, *overrides)
+    if lie != "none":
+        goes_on_without_b1(outcome, phase="evaluation", code=code)
+    (grouped,) = outcome.of(events.GroupsEvaluated)
+    assert set(grouped.groups) == set(honest_tables)
+    assert grouped.groups["sex=male"].patients.value == 48 * (3 + (lie == "none"))
+    assert grouped.groups["sex=male"].auroc is not None
+    assert set(outcome.of(events.GapsEvaluated)[0].pooled) == {"sex", "sex*age_band"}
+
+
+def audit(tables: dict[str, Any], **more: Any) -> Lie:
+    return changed(audit_groups=tables, **more)
+
+
+@pytest.mark.parametrize(
+    ("lie", "code"),
+    [
+        (audit({"sex=male": np.full((2, 4), 1.0)}), "ROUND-E014"),
+        (audit({"age_band=old": TABLE}), "ROUND-E014"),
+        (audit({"sex=male": TABLE * 1e9}), "ROUND-E015"),
+        (audit({"sex=male": TABLE * math.nan}), "ROUND-E015"),
+        (audit({"sex=male": TABLE}, audit_groups_sd=math.inf), "ROUND-E015"),
+    ],
+)
+def test_a_lie_about_audit_patients_groups_costs_only_the_liar(
+    lie: Lie, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server_app.answers.audit_attribute", lambda _: "sex")
+    outcome = federate(four(Hospital(evaluate=lie)), tmp_path, "rounds=2")
+    left = [(event.site, event.code, event.round) for event in outcome.of(events.SiteLeftOut)]
+    assert left[0] == ("b1", code, 1)
+    assert {site for site, _, _ in left} == {"b1"}
+    assert outcome.error is None
 
 
 @pytest.mark.parametrize(
