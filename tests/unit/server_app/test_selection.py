@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from server_app.report import events
 from server_app.roster import Member
 from server_app.selection import SELECTIONS, Candidate, Draw, budget_aware, power_of_choice
 from server_app.weighting.heard import Signal
-from tests.unit.server_app.federation import SPENT
+from tests.unit.server_app.federation import SPENT, Hospital, Outcome, changed, client_app, federate
+from tests.unit.server_app.test_strategy import LateGrid, SilentGrid
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -187,3 +189,29 @@ def test_a_study_without_privacy_has_spent_no_share() -> None:
 def test_a_parameter_out_of_range_is_refused(override: str) -> None:
     with pytest.raises(ConfigErrors, match=r"STUDY-E008.*selection\.params"):
         compose_study(override.split())
+
+
+def asked_by_round(outcome: Outcome) -> list[tuple[str, ...]]:
+    return [event.sites for event in outcome.of(events.RoundStarted)]
+
+
+def test_the_losses_of_one_evaluation_decide_the_next_round_also_for_who_joins_late(tmp_path: Path) -> None:
+    def losing(share: float) -> Hospital:
+        return Hospital(evaluate=changed(losses={"loss": 100 * share, "patients": 100.0}, losses_sd=0.5))
+
+    hospitals = {"a1": losing(0.9), "b1": Hospital(), "c1": losing(0.2), "d1": losing(0.7)}
+    hospitals["b1"].evaluate = changed(losses={"loss": 80.0, "patients": 100.0}, losses_sd=0.5)
+    grid = LateGrid(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in hospitals})
+    rule = ["selection=power_of_choice", "selection.params.candidates=4", "selection.params.fraction=0.5"]
+    outcome = federate(hospitals, tmp_path, "rounds=4", *rule, grid=grid)
+    assert outcome.error is None
+    assert [event.round for event in outcome.of(events.SiteJoined) if event.site == "b1"] == [2]
+    assert asked_by_round(outcome)[2:] == [("a1", "b1")] * 2  # known to fare worst from its first evaluation on
+
+
+def test_a_silent_site_rests_and_is_asked_again(tmp_path: Path) -> None:
+    hospitals = {name: Hospital() for name in ("a1", "b1", "c1")}
+    grid = SilentGrid(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in hospitals})
+    rule = ["selection=budget_aware", "selection.params.fraction=1", "evaluation.every=9"]
+    outcome = federate(hospitals, tmp_path, "rounds=5", *rule, grid=grid)
+    assert ["b1" in sites for sites in asked_by_round(outcome)] == [True, False, True, False, False]
