@@ -26,15 +26,15 @@ def middles(bins: int) -> NDArray[np.float64]:
 
 
 def average_precision(tables: Tables, positive: int) -> Tables:
-    """Return float64[...]: sum over thresholds, from above, of the recall gained times the precision there.
+    """Return float64[...] in [0, 1]: sum over thresholds, from above, of the recall gained times the precision there.
 
-    Precision of a threshold below which noise leaves no patient is 0.
-    Source: Davis and Goadrich 2006; Boyd, Eng and Page 2013, the lower trapezoid-free form of scikit-learn.
+    Precision of a threshold above which noise leaves no patient is 0.
+    Source: Boyd, Eng and Page 2013, average precision; as scikit-learn has it.
     """
     found, called = tables[..., positive, ::-1], tables.sum(axis=-2)[..., ::-1]
     hits, calls = found.cumsum(axis=-1), called.cumsum(axis=-1)
     precision = np.clip(np.divide(hits, calls, out=np.zeros_like(hits), where=calls > 0), 0.0, 1.0)
-    return _over((found * precision).sum(axis=-1), found.sum(axis=-1))
+    return np.clip(_over((found * precision).sum(axis=-1), found.sum(axis=-1)), 0.0, 1.0)
 
 
 def calibration_error(tables: Tables, positive: int) -> Tables:

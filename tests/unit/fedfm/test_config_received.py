@@ -54,7 +54,7 @@ def columns(draw: st.DrawFn) -> list[Column]:
 def tasks_with_models(draw: st.DrawFn) -> dict[str, Any]:
     labels = draw(st.lists(words, min_size=2, max_size=5, unique=True))
     positive = draw(st.sampled_from(["", *labels])) if len(labels) == 2 else ""
-    groups = draw(st.lists(words, max_size=3, unique=True))
+    groups = draw(st.lists(words.filter(lambda name: not set(name) & set("*=")), max_size=3, unique=True))
     if draw(st.booleans()):
         task = Task("columns", labels, positive, draw(columns()), groups)
         hidden = draw(st.lists(counts(1, 4096), max_size=3))
