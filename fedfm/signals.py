@@ -28,6 +28,8 @@ WEIGHTING_NEEDS: Mapping[str, frozenset[str]] = {
 SELECTION_NEEDS: Mapping[str, frozenset[str]] = {
     "all": frozenset(),
     "fraction": frozenset(),
+    "power_of_choice": frozenset({LOSS}),
+    "budget_aware": frozenset(),
 }
 """Selection rule to what it looks at; its names are those of ``server_app.selection``."""
 

@@ -77,7 +77,7 @@ class Aggregation:
         combined = self._combine(Received(parameters, self.frozen, updates, weighed.weights))
         step = self._optimize(combined.update, self._moments)
         self._state, self._moments, self.frozen = weighed.state, step.moments, combined.frozen
-        after = {name: _added(array, step.update[name]) for name, array in parameters.items()}
+        after = {name: added(array, step.update[name]) for name, array in parameters.items()}
         return Aggregated(after, weighed, combined)
 
     def kept(self) -> dict[str, bytes]:
@@ -86,6 +86,12 @@ class Aggregation:
         arrays: dict[str, NDArray[np.generic]] = {f"moments.{name}": array for name, array in self._moments.items()}
         arrays |= {f"frozen.{name}": array for name, array in self.frozen.items()}
         return files | ({"rules.safetensors": safetensors.numpy.save(arrays)} if arrays else {})
+
+
+def frozen_of(kept: Mapping[str, bytes]) -> Arrays:
+    """Return ``Aggregation.frozen`` as it was when ``kept`` answered with these files."""
+    arrays = safetensors.numpy.load(kept["rules.safetensors"]) if "rules.safetensors" in kept else {}
+    return {name.removeprefix("frozen."): array for name, array in arrays.items() if name.startswith("frozen.")}
 
 
 def _report(reply: TrainReply, signals: Signals) -> SiteReport:
@@ -98,5 +104,6 @@ def _report(reply: TrainReply, signals: Signals) -> SiteReport:
     )
 
 
-def _added(array: NDArray[np.float32], update: NDArray[np.float64]) -> NDArray[np.float32]:
+def added(array: NDArray[np.float32], update: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return a parameter after an update, rounded once."""
     return (array.astype(np.float64) + update).astype(np.float32)

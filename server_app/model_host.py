@@ -3,11 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from fedfm.arrays import Arrays, layout, to_bytes
+from fedfm.arrays import Arrays, from_bytes, layout, to_bytes
 from fedfm.config.study import Study
 from fedfm.low_rank import FROZEN, is_residual
 from fedfm.model.build import build_model, save_adapter
@@ -32,18 +32,23 @@ def first_frozen(model: Classifier, study: Study) -> Arrays:
 
 
 def keep_checkpoint(
-    folder: Path, *, round_number: int, parameters: Arrays, rules: Mapping[str, bytes] = MappingProxyType({})
+    folder: Path,
+    *,
+    round_number: int,
+    parameters: Arrays,
+    rules: Mapping[str, bytes] = MappingProxyType({}),
+    others: Collection[int] = (),
 ) -> None:
     """Write the global parameters after a round, and what the rules keep between rounds, whole or not at all.
 
     ``checkpoint.json`` names the file, the round and the hash; it is replaced last, so that it always names a
-    file that is complete.
+    file that is complete. Checkpoints of earlier rounds are deleted, but for those of the rounds ``others``.
     """
     data = to_bytes(parameters)
-    files = {f"checkpoint-{round_number:04d}-{kind}": contents for kind, contents in rules.items()}
+    files = {f"{_stem(round_number)}-{kind}": contents for kind, contents in rules.items()}
     for file, contents in files.items():
         _replace(folder / file, contents)
-    name = f"checkpoint-{round_number:04d}.safetensors"
+    name = f"{_stem(round_number)}.safetensors"
     _replace(folder / name, data)
     described = {
         "file": name,
@@ -54,8 +59,17 @@ def keep_checkpoint(
     }
     _replace(folder / "checkpoint.json", json.dumps(described, indent=2).encode())
     for older in folder.glob("checkpoint-*"):
-        if older.name not in {name, *files}:
+        if older.name not in {name, *files} and _round_of(older) not in others:
             older.unlink()
+
+
+def take_checkpoint(folder: Path, *, round_number: int) -> tuple[Arrays, dict[str, bytes]]:
+    """Return parameters and what the rules kept of a round whose checkpoint lies there, and make it the only one."""
+    stem = _stem(round_number)
+    parameters = from_bytes((folder / f"{stem}.safetensors").read_bytes())
+    rules = {path.name.removeprefix(f"{stem}-"): path.read_bytes() for path in folder.glob(f"{stem}-*")}
+    keep_checkpoint(folder, round_number=round_number, parameters=parameters, rules=rules)
+    return parameters, rules
 
 
 def keep_statistics(folder: Path, statistics: Arrays) -> None:
@@ -80,6 +94,14 @@ def keep_adapter(folder: Path, *, model: Classifier, parameters: Arrays, frozen:
     built = frozen_as_built(model, "residual" if residual else "factor")
     set_frozen(model, frozen_with(model, built, frozen))
     save_adapter(model, folder / "adapter", residual=residual)
+
+
+def _stem(round_number: int) -> str:
+    return f"checkpoint-{round_number:04d}"
+
+
+def _round_of(file: Path) -> int:
+    return int(file.name.split("-")[1].partition(".")[0])
 
 
 def _replace(path: Path, data: bytes) -> None:

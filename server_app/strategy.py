@@ -15,15 +15,18 @@ from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.errors import EngineError
 from fedfm.records import write_arrays
-from fedfm.schedule import evaluation_rounds
+from fedfm.schedule import closing_round, evaluation_rounds
 from fedfm.statistics import for_model, width
 from fedfm.wire import EvaluateReply, Request, TrainReply
 from fedfm.wire_records import request_to_records, with_ledger
-from server_app.aggregation import Aggregation
+from server_app.aggregation import Aggregation, frozen_of
 from server_app.answers import Question, read_counts, read_update
+from server_app.attendance import Attendance
+from server_app.choice import Choice
+from server_app.contribution import Contribution
 from server_app.evaluation import evaluate, positive_class
 from server_app.ledgers import Ledgers
-from server_app.model_host import keep_checkpoint, keep_statistics
+from server_app.model_host import keep_checkpoint, keep_statistics, take_checkpoint
 from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
 from server_app.report import evaluated, events
@@ -32,6 +35,7 @@ from server_app.rounds import exchange
 from server_app.selection import SELECTIONS, Draw
 from server_app.signals import Signals
 from server_app.statistics import gather_sums, pool, told
+from server_app.tolerances import judge, stop_if_asked
 from server_app.updates import Updates
 
 
@@ -74,6 +78,9 @@ class FairFedAvg(FedAvg):
         self._select = bind(SELECTIONS, study.selection, group="selection")
         self._aggregation = Aggregation(study, frozen or {})
         self._signals = Signals(positive_class(study.task))
+        self._attendance, self._choice = Attendance(), Choice(study.fairness.final)
+        self._contribution = Contribution(study, log)
+        log.listen(self._attendance.hear)
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
         self._roster = self._new_roster("")
@@ -103,10 +110,12 @@ class FairFedAvg(FedAvg):
         for number in range(1, self._study.rounds + 1):
             self._roster.poll(grid, round_number=number)
             arrays = self._train(number, arrays, grid)
-            kept = self._aggregation.kept()
-            keep_checkpoint(self._folder, round_number=number, parameters=self._parameters, rules=kept)
+            kept, others = self._aggregation.kept(), self._choice.rounds
+            keep_checkpoint(self._folder, round_number=number, parameters=self._parameters, rules=kept, others=others)
             if number in evaluation_rounds(self._study):
                 self._evaluate(number, arrays, grid)
+        if self._study.fairness.final == "best":
+            arrays = self._choose(grid)
         # Algorithm 1, line 15
         result = Result()
         result.arrays = arrays
@@ -118,7 +127,8 @@ class FairFedAvg(FedAvg):
         """Ask the selected sites to train from ``arrays``; ``config`` is not used, the study says all."""
         self._parameters = _numpy(arrays)
         # Algorithm 1, line 5
-        draw = Draw(round=server_round, seed=self._study.seed, min_sites=self._study.min_sites)
+        known = self._attendance.candidates(server_round, self._roster.members.values(), self._signals.losses)
+        draw = Draw(server_round, self._study.seed, self._study.min_sites, known)
         sites = self._select(tuple(self._roster.members), draw)
         size = sum(array.nbytes for sent in (self._parameters, self.frozen) for array in sent.values())
         self._log.emit(events.RoundStarted(server_round, sites, size))
@@ -139,17 +149,17 @@ class FairFedAvg(FedAvg):
             accepted = self._accept_updates(server_round, replies, updates)
             self._check_quorum(len(accepted), f"in round {server_round}")
             found = self._aggregation.aggregate(self._parameters, updates, accepted, self._signals)
-            sites = updates.sites
-        before, self._parameters = self._parameters, found.parameters
-        self._log.emit(
-            events.RoundCombined(
-                round=server_round,
-                weights=dict(zip(sites, found.weighed.weights.tolist(), strict=True)),
-                update_norm=norm({name: self._parameters[name] - before[name] for name in before}),
-                seconds=time.monotonic() - start,
-                fallen_back=found.weighed.fallen_back,
+            before, self._parameters = self._parameters, found.parameters
+            self._log.emit(
+                events.RoundCombined(
+                    round=server_round,
+                    weights=dict(zip(updates.sites, found.weighed.weights.tolist(), strict=True)),
+                    update_norm=norm({name: self._parameters[name] - before[name] for name in before}),
+                    seconds=time.monotonic() - start,
+                    fallen_back=found.weighed.fallen_back,
+                )
             )
-        )
+            self._contribution.measure(server_round, before, updates, found.combined, self.statistics)
         return write_arrays(self._parameters), None
 
     def configure_evaluate(
@@ -169,6 +179,12 @@ class FairFedAvg(FedAvg):
         judged = evaluate(list(accepted.values()), positive=positive_class(self._study.task))
         for event in evaluated.told(server_round, judged, accepted, seconds=time.monotonic() - start):
             self._log.emit(event)
+        counts_groups = any(answer.audit_groups for answer in accepted.values())
+        self._choice.note(server_round, judged, self._signals, counts_groups=counts_groups)
+        beyond = judge(self._study.fairness, judged, number=server_round)
+        for excess in beyond:
+            self._log.emit(excess)
+        stop_if_asked(beyond)
         return None
 
     def _new_roster(self, fingerprint: str) -> Roster:
@@ -197,6 +213,16 @@ class FairFedAvg(FedAvg):
         messages = self.configure_evaluate(number, arrays, ConfigRecord(), grid)
         replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
         self.aggregate_evaluate(number, replies)
+
+    def _choose(self, grid: Grid) -> ArrayRecord:
+        """Return the model that served the audit patients best, evaluated once more, as the closing round."""
+        chosen = self._choice.choose(last=self._study.rounds)
+        self._log.emit(chosen)
+        parameters, kept = take_checkpoint(self._folder, round_number=chosen.round)
+        self._aggregation.frozen = frozen_of(kept)
+        arrays = write_arrays(parameters)
+        self._evaluate(closing_round(self._study), arrays, grid)
+        return arrays
 
     def _requests(self, number: int, message_type: str, members: list[Member]) -> list[Message]:
         request = Request(

@@ -4,7 +4,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
+from fedfm.config.coherence_contribution import check_contribution
+from fedfm.config.coherence_fairness import check_fairness
 from fedfm.config.coherence_low_rank import check_low_rank
+from fedfm.config.coherence_selection import check_selection
 from fedfm.config.coherence_weighting import check_weighting
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
@@ -209,6 +212,9 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("reweighting", "task.groups"), _reweighting),
     (("weighting", "task.groups", "task.labels", "training"), check_weighting),
     (("combining", "adapter.method", "optimizing", "personal", "privacy.mechanism", "weighting"), check_low_rank),
+    (("selection",), check_selection),
+    (("contribution", "combining", "optimizing", "standardize.method"), check_contribution),
+    (("fairness", "evaluation.groups", "task.groups", "task.labels"), check_fairness),
 )
 
 

@@ -11,14 +11,15 @@ from fedfm.metrics.gaps import Gap
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
-from server_app.report import events
+from server_app.report import events, judgements
 
 _LOGGER = logging.getLogger("server_app")
 
 
 def tell(event: events.Event) -> None:
     """Log the event's line; what went wrong as a warning."""
-    is_bad = isinstance(event, events.SiteLeftOut) or (isinstance(event, events.RunEnded) and event.status == "failed")
+    is_bad = isinstance(event, events.SiteLeftOut | judgements.ToleranceExceeded)
+    is_bad |= isinstance(event, events.RunEnded) and event.status == "failed"
     _LOGGER.log(logging.WARNING if is_bad else logging.INFO, "%s", line(event))
 
 
@@ -79,6 +80,14 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sent
         case events.LossMeasured():
             lost = "too few patients for the noise" if event.together is None else _shown(event.together)
             return f"Round {event.round}, loss on audit patients: {lost}"
+        case judgements.ContributionMeasured():
+            values = ", ".join(f"{site} {value:+.4f}" for site, value in event.values.items())
+            return f"Round {event.round}, contributions in nats: {values}; together {event.total:+.4f}"
+        case judgements.ToleranceExceeded():
+            of = f" of {event.attribute}" if event.attribute else ""
+            return f"Round {event.round}: {event.what}{of} {_shown(event.estimate)} is beyond its limit {event.limit:g}"
+        case judgements.FinalChosen():
+            return f"The result is the model of round {event.round}: {'; '.join(event.reasons)}"
         case events.RunEnded():
             return f"Run {event.status} after {event.seconds:.1f} s. {event.code} {event.reason}".rstrip()
 

@@ -18,6 +18,7 @@ from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
+from server_app.report.judgements import Judgement
 from server_app.report.lines import append_line, numbered_lines
 from server_app.report.typed import typed
 
@@ -233,6 +234,7 @@ Event = (
     | SitesCompared
     | GainsMeasured
     | LossMeasured
+    | Judgement
     | RunEnded
 )
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Event)}
@@ -248,15 +250,20 @@ class EventLog:
 
     def __init__(self, path: Path, listener: Callable[[Event], None]) -> None:
         self.path = path
-        self._listener = listener
+        self._listeners = [listener]
         path.parent.mkdir(parents=True, exist_ok=True)
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Tell one more listener, after those before it."""
+        self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
         """Write one line in one piece, then tell the listener."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         kind = type(event).__name__
         append_line(self.path, {"version": EVENTS_VERSION, "kind": kind, "time": moment, **asdict(event)})
-        self._listener(event)
+        for listener in self._listeners:
+            listener(event)
 
 
 def read_events(path: Path) -> list[Event]:

@@ -57,12 +57,13 @@ def write_metrics(path: Path, summary: Summary) -> None:
     """Write one row for each round, site and figure; the site ``all`` is all of them together.
 
     A group's figures are named as in ``accuracy[sex=female]``, an attribute's gaps as in
-    ``equal_opportunity_difference[sex]``; ``audit_loss`` is in nats.
+    ``equal_opportunity_difference[sex]``; ``audit_loss`` is in nats, and so is a
+    ``contribution``, which has no interval.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["round", "site", "figure", "value", "low", "high"])
-        for rows in (_of_performance, _of_groups, _of_gaps, _of_losses, _of_sites, _of_gains):
+        for rows in (_of_performance, _of_groups, _of_gaps, _of_losses, _of_sites, _of_gains, _of_contributions):
             writer.writerows(rows(summary))
 
 
@@ -119,6 +120,12 @@ def _of_gains(summary: Summary) -> _Rows:
     for name, tally in summary.gains.tallies.items():
         for said, sites in vars(tally).items():
             yield _row(number, "all", f"{name}_sites_{said}", Estimate(sites, sites, sites))
+
+
+def _of_contributions(summary: Summary) -> _Rows:
+    for event in summary.contributions:
+        brought = {"all": event.total, **event.values}
+        yield from ([event.round, site, "contribution", value, "", ""] for site, value in brought.items())
 
 
 def _rows(

@@ -6,7 +6,7 @@ from typing import get_args
 
 from fedfm.metrics.performance import Performance
 from fedfm.wire import PrivacySpent
-from server_app.report import events
+from server_app.report import events, judgements
 
 EVERYONE = "all sites"
 """The name that all sites together bear beside the sites' own."""
@@ -57,6 +57,9 @@ class Summary:
         gains: The gains over training alone; None where nobody trained alone.
         losses: Each measurement of the audit patients' loss, in order.
         request_bytes: Bytes of arrays sent to the sites in all rounds together.
+        contributions: What each site's updates have brought, round by round.
+        exceeded: Differences beyond the study's limits.
+        chosen: Which round's model is the result; None where it is the last round's without a choice.
     """
 
     started: events.RunStarted | None
@@ -72,6 +75,9 @@ class Summary:
     gains: events.GainsMeasured | None
     losses: tuple[events.LossMeasured, ...]
     request_bytes: int
+    contributions: tuple[judgements.ContributionMeasured, ...] = ()
+    exceeded: tuple[judgements.ToleranceExceeded, ...] = ()
+    chosen: judgements.FinalChosen | None = None
 
     def setting(self, *path: str) -> object:
         """Return a value of the resolved study, for example ``setting("privacy", "epsilon")``; None if unknown."""
@@ -105,6 +111,9 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         gains=gained[-1] if gained else None,
         losses=tuple(event for event in listed if isinstance(event, events.LossMeasured)),
         request_bytes=sum(event.request_bytes * len(event.sites) for event in asked),
+        contributions=tuple(event for event in listed if isinstance(event, judgements.ContributionMeasured)),
+        exceeded=tuple(event for event in listed if isinstance(event, judgements.ToleranceExceeded)),
+        chosen=next((event for event in listed if isinstance(event, judgements.FinalChosen)), None),
     )
 
 

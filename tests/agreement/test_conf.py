@@ -11,6 +11,7 @@ from fedfm.config.compose import load_site
 from fedfm.config.settings import settings_of
 from fedfm.config.study import Study
 from server_app.combining.rules import COMBINERS
+from server_app.games import CONTRIBUTIONS
 from server_app.optimizing import OPTIMIZERS
 from server_app.selection import SELECTIONS
 from server_app.weighting.rules import RULES
@@ -30,7 +31,7 @@ def stems(group: str) -> set[str]:
         ("selection", set(SELECTIONS)),
         ("combining", set(COMBINERS)),
         ("optimizing", set(OPTIMIZERS)),
-        ("contribution", {"none"}),
+        ("contribution", set(CONTRIBUTIONS) | {"none"}),
         ("reweighting", set(REWEIGHTINGS) | {"none"}),
     ],
 )

@@ -26,6 +26,8 @@ OPTIONS = [
 
 def partners(group: str, option: str) -> list[str]:
     """Other choices without which an option fits nothing."""
+    if group == "contribution" and option != "none":
+        return ["contribution.params.reference=/public/reference.csv"]
     if option in ("logistic", "mlp"):
         return NUMERIC
     if option in ("heart_disease", "icu_tables", "icu_tables_brief", "full") and group != "experiment":

@@ -127,7 +127,7 @@ studies = tasks_with_models().flatmap(
         baseline=st.builds(Baseline, st.sampled_from(["none", "alone"]), between(0.01, 0.9)),
         fairness=st.builds(
             Fairness,
-            st.dictionaries(st.sampled_from(["equal_opportunity", "worst_site"]), between(0, 1)),
+            st.dictionaries(st.sampled_from(["worst_site"]), between(0, 1)),
             st.sampled_from(["report", "stop"]),
             st.sampled_from(["last", "best"]),
         ),

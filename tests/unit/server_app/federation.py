@@ -16,6 +16,7 @@ from fedfm.config.compose import compose_study, study_from_json
 from fedfm.config.study import Study
 from fedfm.metrics.counts import columns
 from fedfm.records import write_arrays
+from fedfm.schedule import closing_round
 from server_app.ledgers import Ledgers
 from server_app.report.events import Event, EventLog, read_events
 from server_app.simulate import InProcessGrid
@@ -84,11 +85,11 @@ def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Reques
     if kind == "train":
         update = {name: np.full_like(array, hospital.shift) for name, array in request.parameters.items()}
         return wire.TrainReply(site, request.round, request.layout, update, hospital.patients, 4, 0.5, SPENT)
-    width = columns(2, bins=study.evaluation.bins, is_last=request.round == study.rounds)
+    width = columns(2, bins=study.evaluation.bins, is_last=request.round == closing_round(study))
     cells = np.full((2, width), 3.0)
     sums = {"comprehensiveness": 4.0, "random_order": 1.0, "documents": 8.0}
     reply = wire.EvaluateReply(site, request.round, cells, 0.5, sums, 0.1, 0.25, SPENT)
-    if request.round == study.rounds:
+    if request.round == closing_round(study):
         halves = np.array([[12.0, 4.0], [2.0, 12.0]])
         reply = replace(reply, groups={"sex=female": halves, "sex=male": halves}, groups_sd=0.5)
     return replace(reply, losses={"loss": 4.0, "patients": 10.0}, losses_sd=0.5)

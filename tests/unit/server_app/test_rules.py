@@ -56,5 +56,3 @@ def test_a_missing_parameter_is_named() -> None:
         bind(SELECTIONS, Rule("fraction", {}), group="selection")
     chosen = bind(SELECTIONS, Rule("fraction", {"fraction": 0.5}), group="selection")
     assert len(chosen(("a", "b", "c", "d"), Draw(1, 1, 1))) == 2
-    with pytest.raises(ConfigError, match="STUDY-E072"):
-        bind(SELECTIONS, Rule("fraction", {"fraction": 1.5}), group="selection")(("a",), Draw(1, 1, 1))
