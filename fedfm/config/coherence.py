@@ -166,7 +166,10 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("training.optimizer", "training.learning_rate"), _adam),
     (("evaluation.bins",), _bins),
     (("reweighting", "task.groups"), _reweighting),
-    (("combining", "adapter.method", "optimizing", "personal", "privacy.mechanism", "weighting"), check_low_rank),
+    (
+        ("combining", "adapter.method", "optimizing", "personal", "baseline", "privacy.mechanism", "weighting"),
+        check_low_rank,
+    ),
 )
 
 

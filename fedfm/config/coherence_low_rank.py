@@ -28,7 +28,16 @@ def check_low_rank(study: Study, problems: Problems) -> None:
         what = f"a personal model cannot be pulled to factors that {rule} gives another basis in each round"
         found, fix = study.personal.method, "choose personal=none, or combining=linear"
         problems.add("E030", what, path="personal.method", found=found, allowed="none", fix=fix)
+    _beside_frozen(study, problems)
     _of_one_rule(study, problems)
+
+
+def _beside_frozen(study: Study, problems: Problems) -> None:
+    rule = study.combining.rule
+    if study.baseline.method != "none" and rule != "flexlora":
+        what = f"a model trained alone starts from frozen parameters that {rule} has changed by the closing round"
+        found, fix = study.baseline.method, "choose baseline=none, or combining=linear"
+        problems.add("E030", what, path="baseline.method", found=found, allowed="none", fix=fix)
 
 
 def _of_one_rule(study: Study, problems: Problems) -> None:
