@@ -87,7 +87,7 @@ def fedex(received: Received) -> Combined:
     for layer in layers:
         b, a = factored(missing[layer])
         frozen[layer + RESIDUAL_B], frozen[layer + RESIDUAL_A] = b.astype(np.float32), a.astype(np.float32)
-    return Combined(averaged.update, averaged.coefficients, frozen)
+    return Combined(averaged.update, None, frozen)  # the frozen weights have changed, too: no linear combination
 
 
 def _sites(received: Received) -> Iterator[tuple[float, dict[str, Factors]]]:

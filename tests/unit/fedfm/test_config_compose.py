@@ -32,7 +32,7 @@ def partners(group: str, option: str) -> list[str]:
         return NUMERIC
     if option in ("heart_disease", "icu_tables", "icu_tables_brief", "full") and group != "experiment":
         return [*NUMERIC, "model=logistic"]
-    return []
+    return {"flexlora": ["adapter=lora"], "fedex": ["adapter=lora", "privacy=none"]}.get(option, [])
 
 
 def value_at(study: Study, path: str) -> Any:
