@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
+from fedfm.config.coherence_combining import check_combining, check_optimizing
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -165,6 +166,8 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("training.optimizer", "training.learning_rate"), _adam),
     (("evaluation.bins",), _bins),
     (("reweighting", "task.groups"), _reweighting),
+    (("combining", "weighting.rule", "adapter.method", "min_sites"), check_combining),
+    (("optimizing",), check_optimizing),
 )
 
 

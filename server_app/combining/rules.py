@@ -1,12 +1,14 @@
 """The combiners by name.
 
-To add one: write a function with the signature of ``linear``, add it to ``COMBINERS``, and add
-``conf/combining/<name>.yaml``. Keyword-only arguments are the rule's parameters.
+To add one: write a function with the signature of ``linear``, add it to ``COMBINERS``, say in
+``fedfm.config.coherence_combining`` what it goes with, and add ``conf/combining/<name>.yaml``. Keyword-only arguments
+are the rule's parameters.
 """
 
 from collections.abc import Callable, Mapping
 
 from server_app.combining.received import Combined, Received, combination
+from server_app.combining.robust import krum, median, multi_krum, norm_clipping, trimmed_mean
 
 
 def linear(received: Received) -> Combined:
@@ -14,4 +16,11 @@ def linear(received: Received) -> Combined:
     return combination(received, received.weights)
 
 
-COMBINERS: Mapping[str, Callable[..., Combined]] = {"linear": linear}
+COMBINERS: Mapping[str, Callable[..., Combined]] = {
+    "linear": linear,
+    "norm_clipping": norm_clipping,
+    "trimmed_mean": trimmed_mean,
+    "median": median,
+    "krum": krum,
+    "multi_krum": multi_krum,
+}

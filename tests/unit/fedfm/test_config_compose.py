@@ -30,6 +30,8 @@ def partners(group: str, option: str) -> list[str]:
         return NUMERIC
     if option in ("heart_disease", "icu_tables", "icu_tables_brief", "full") and group != "experiment":
         return [*NUMERIC, "model=logistic"]
+    if group == "combining" and option != "linear":
+        return ["weighting=uniform", "min_sites=5"]
     return []
 
 
