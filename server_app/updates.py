@@ -29,7 +29,7 @@ class Updates:
 
     def __init__(self, like: Arrays, folder: Path) -> None:
         self._like = {name: like[name].shape for name in sorted(like)}
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by close
         self._places: dict[str, int] = {}
         self.size = sum(int(np.prod(shape)) for shape in self._like.values())
 
@@ -45,8 +45,13 @@ class Updates:
 
     def append(self, site: str, update: Arrays) -> None:
         """Add the update of one more site; names and shapes are those of ``like``."""
+        row = np.empty(self.size, np.float32)
+        start = 0
         for name in self._like:
-            self._file.write(np.ascontiguousarray(update[name], dtype=np.float32).data)
+            stop = start + update[name].size
+            row[start:stop] = update[name].ravel()
+            start = stop
+        _whole(os.pwrite(self._file.fileno(), row.data, row.nbytes * len(self._places)), row)
         self._places[site] = len(self._places)
 
     @property
@@ -96,12 +101,16 @@ class Updates:
         return found
 
     def _read(self, site: str, start: int, into: NDArray[np.float32]) -> None:
-        """Fill ``into`` with the numbers of a site from ``start`` on, past the file's own buffer.
-
-        Raises:
-            OSError: The file has become shorter.
-        """
-        self._file.flush()
+        """Fill ``into`` with the numbers of a site from ``start`` on."""
         offset = 4 * (self._places[site] * self.size + start)
-        if os.preadv(self._file.fileno(), [into.data], offset) != into.nbytes:
-            raise OSError("the file of this round's updates is shorter than what was written")
+        _whole(os.preadv(self._file.fileno(), [into.data], offset), into)
+
+
+def _whole(moved: int, part: NDArray[np.float32]) -> None:
+    """Let no part of an update pass for one.
+
+    Raises:
+        OSError: Fewer bytes were moved than the part has: the disk is full, or the file was cut.
+    """
+    if moved != part.nbytes:
+        raise OSError("an update could not be written to the disk, or read from it, whole")
