@@ -9,6 +9,7 @@ from fedfm.config.coherence_fairness import check_fairness
 from fedfm.config.coherence_low_rank import check_low_rank
 from fedfm.config.coherence_selection import check_selection
 from fedfm.config.coherence_weighting import check_weighting
+from fedfm.config.coherence_combining import check_combining, check_optimizing
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -215,6 +216,8 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("selection",), check_selection),
     (("contribution", "combining", "optimizing", "standardize.method"), check_contribution),
     (("fairness", "evaluation.groups", "task.groups", "task.labels"), check_fairness),
+    (("combining", "weighting.rule", "adapter.method", "min_sites"), check_combining),
+    (("optimizing",), check_optimizing),
 )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from scripts.benchmarks import (
+    aggregate,
     heart_disease,
     icu_notes,
     icu_tables,
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
         private_step,
         local_epoch,
         ledger,
+        aggregate,
         round_overhead,
         simulation,
         private_utility,

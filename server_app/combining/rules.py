@@ -1,13 +1,15 @@
 """The combiners by name.
 
-To add one: write a function with the signature of ``linear``, add it to ``COMBINERS``, and add
-``conf/combining/<name>.yaml``. Keyword-only arguments are the rule's parameters.
+To add one: write a function with the signature of ``linear``, add it to ``COMBINERS``, say in
+``fedfm.config.coherence_combining`` what it goes with, and add ``conf/combining/<name>.yaml``. Keyword-only arguments
+are the rule's parameters.
 """
 
 from collections.abc import Callable, Mapping
 
 from server_app.combining.low_rank import fedex, ffa_svd, flexlora
 from server_app.combining.received import Combined, Received, combination
+from server_app.combining.robust import krum, median, multi_krum, norm_clipping, trimmed_mean
 
 
 def linear(received: Received) -> Combined:
@@ -20,4 +22,9 @@ COMBINERS: Mapping[str, Callable[..., Combined]] = {
     "ffa_svd": ffa_svd,
     "flexlora": flexlora,
     "fedex": fedex,
+    "norm_clipping": norm_clipping,
+    "trimmed_mean": trimmed_mean,
+    "median": median,
+    "krum": krum,
+    "multi_krum": multi_krum,
 }

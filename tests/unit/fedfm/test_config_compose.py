@@ -32,7 +32,10 @@ def partners(group: str, option: str) -> list[str]:
         return NUMERIC
     if option in ("heart_disease", "icu_tables", "icu_tables_brief", "full") and group != "experiment":
         return [*NUMERIC, "model=logistic"]
-    return {"flexlora": ["adapter=lora"], "fedex": ["adapter=lora", "privacy=none"]}.get(option, [])
+    of_low_rank = {"ffa_svd": [], "flexlora": ["adapter=lora"], "fedex": ["adapter=lora", "privacy=none"]}
+    if group == "combining" and option not in {"linear", *of_low_rank}:
+        return ["weighting=uniform", "min_sites=5"]
+    return of_low_rank.get(option, [])
 
 
 def value_at(study: Study, path: str) -> Any:

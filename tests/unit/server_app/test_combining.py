@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays
-from server_app.combining.received import Received
+from server_app.combining.received import _STRETCH, Received
 from server_app.combining.rules import linear
 from server_app.updates import Updates
 
@@ -43,6 +43,36 @@ def test_one_site_is_the_identity() -> None:
     with received({"a": update}, np.ones(1)) as asked:
         combined = linear(asked)
     np.testing.assert_array_equal(combined.update["w"], update["w"])
+
+
+def test_a_sum_does_not_depend_on_who_answered_first() -> None:
+    chance = np.random.default_rng(1)
+    updates = {f"site-{index}": {"w": chance.normal(size=9).astype(np.float32)} for index in range(7)}
+    weights = chance.dirichlet(np.ones(7))
+    found = []
+    for order in (sorted(updates), sorted(updates, reverse=True)):
+        with received({site: updates[site] for site in order}, weights) as asked:
+            found.append((linear(asked).update["w"].tobytes(), asked.updates.gram().tobytes()))
+    assert found[0] == found[1]
+
+
+def test_a_sum_is_of_float64_over_every_stretch_and_leaves_out_who_counts_nothing() -> None:
+    size = 2 * _STRETCH + 3
+    updates = {f"site-{index}": {"w": np.full(size, 1 + index * 1e-7, np.float32)} for index in range(3)}
+    updates["site-1"]["w"][:] = np.inf
+    weights = np.array([0.1, 0.0, 0.9])
+    with received(updates, weights) as asked:
+        combined = linear(asked).update["w"]
+    exact = 0.1 * float(updates["site-0"]["w"][0]) + 0.9 * float(updates["site-2"]["w"][0])
+    assert combined.tolist() == [exact] * size
+
+
+def test_a_file_that_became_shorter_is_an_error() -> None:
+    with received({"a": {"w": np.ones(3, np.float32)}}, np.ones(1)) as asked:
+        linear(asked)
+        asked.updates._file.truncate(8)
+        with pytest.raises(OSError, match="whole"):
+            linear(asked)
 
 
 def test_updates_are_read_in_order_of_names_whatever_their_arrival() -> None:
