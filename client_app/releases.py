@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from client_app import checks, group_counts
 from client_app.noise import noised_sums
 from client_app.rounds import Round, audit_documents, load_received
+from client_app.small_cells import without_small_cells
 from client_app.training import Cohort, by_length
 from fedfm.config.study import Study
 from fedfm.examples import Example
@@ -62,7 +63,7 @@ def evaluate(asked: Round) -> EvaluateReply:
     counts = _count(asked)
     audited = _audit(asked)
     explanation, explanation_sd = _explain(asked)
-    return EvaluateReply(
+    reply = EvaluateReply(
         site=asked.site.id,
         round=asked.request.round,
         **vars(counts),
@@ -73,6 +74,7 @@ def evaluate(asked: Round) -> EvaluateReply:
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
     )
+    return without_small_cells(reply, asked)
 
 
 def _count(asked: Round) -> _Counts:

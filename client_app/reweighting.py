@@ -1,7 +1,6 @@
 """Fairness-aware weights of examples at the site: Algorithm 1, line 9, before the training."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client_app.data.groups import declared_groups
+from client_app.kept import written_once
 from fedfm.config.site import Group
 from fedfm.errors import ConfigError
 from fedfm.examples import Example
@@ -90,18 +90,8 @@ def weights_of(examples: Sequence[Example], attribute: str, groups: Sequence[str
 
 def noisy_table_once(path: Path, release: Callable[[], Table]) -> Table:
     """Return the table kept at ``path``, or release it now and keep it, so that a run pays for it once."""
-    if path.exists():
-        kept: Table = np.array(json.loads(path.read_text()), dtype=np.float64)
-        return kept
-    table = release()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(table.tolist()))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return table
+    kept: Table = np.array(json.loads(written_once(path, lambda: json.dumps(release().tolist()))), dtype=np.float64)
+    return kept
 
 
 REWEIGHTINGS: dict[str, Callable[..., Table]] = {"kamiran_calders": kamiran_calders}
