@@ -19,6 +19,7 @@ from client_app.asked import Round
 from client_app.noise import noised_sums
 from client_app.rounds import audit_documents, load_received
 from client_app.scores import logits_of, owners_of, positive_of, probabilities_of
+from client_app.small_cells import without_small_cells
 from client_app.training import Cohort
 from fedfm.examples import Example
 from fedfm.metrics.counts import clipped_loss, columns, patient_cells
@@ -75,7 +76,7 @@ def evaluate(asked: Round) -> EvaluateReply:
         privacy=asked.spent(),
     )
     comparison.keep_figures(asked)  # after the answer is made, which knows nothing of it
-    return reply
+    return without_small_cells(reply, asked)
 
 
 def _count(asked: Round) -> _Counts:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client_app.data.groups import declared_groups
+from client_app.kept import written_once
 from fedfm.config.site import Group
 from fedfm.errors import ConfigError
 from fedfm.examples import Example
@@ -168,15 +168,5 @@ def weights_of(examples: Sequence[Example], attribute: str, groups: Sequence[str
 
 def noisy_table_once(path: Path, release: Callable[[], Table]) -> Table:
     """Return the table kept at ``path``, or release it now and keep it, so that a run pays for it once."""
-    if path.exists():
-        kept: Table = np.array(json.loads(path.read_text()), dtype=np.float64)
-        return kept
-    table = release()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(table.tolist()))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return table
+    kept: Table = np.array(json.loads(written_once(path, lambda: json.dumps(release().tolist()))), dtype=np.float64)
+    return kept

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 
-from fedfm.arrays import Arrays, norm
+from fedfm.arrays import Arrays
 from fedfm.config.study import Study
 from fedfm.metrics.counts import columns
 from fedfm.schedule import audit_group_rounds, closing_round, group_rounds
@@ -35,8 +35,8 @@ class Question:
     seen: Collection[str]
 
 
-def read_update(message: Message, question: Question, *, like: Arrays) -> tuple[TrainReply, float]:
-    """Return a site's answer to a round of training, and the norm of its update.
+def read_update(message: Message, question: Question, *, like: Arrays) -> TrainReply:
+    """Return a site's answer to a round of training.
 
     Args:
         message: As it came; nothing about it is trusted.
@@ -56,7 +56,7 @@ def read_update(message: Message, question: Question, *, like: Arrays) -> tuple[
         steps=(reply.steps, question.study.training.local_steps),
     )
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
-    return reply, norm(reply.update)
+    return reply
 
 
 def read_counts(message: Message, question: Question) -> EvaluateReply:
@@ -70,15 +70,17 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     classes, declared = len(study.task.labels), question.member.declared_patients
     is_closing = number == closing_round(study)
     width = columns(classes, bins=study.evaluation.bins, is_last=is_closing)
-    noise = (reply.cells_sd, reply.explanation_sd)
-    screen_counts(reply.cells, reply.explanation, shape=(classes, width), noise=noise, declared_patients=declared)
+    shapes, noise = [*_shapes(study, width), *_withheld(study)], (reply.cells_sd, reply.explanation_sd)
+    screen_counts(reply.cells, reply.explanation, shapes=shapes, noise=noise, declared_patients=declared)
     of_groups = columns(classes, bins=study.evaluation.group_bins, is_last=is_closing)
     for tables, sd, attributes, columns_of in (
         (reply.groups, reply.groups_sd, _counted(study, number), of_groups),
         (reply.audit_groups, reply.audit_groups_sd, _counted_on_audit(study, number), classes),
     ):
-        screen_groups(tables, sd, attributes=attributes, shape=(classes, columns_of), declared_patients=declared)
-    screen_alone(reply.alone, reply.alone_sd, shape=_alone(study, number), declared_patients=declared)
+        shapes = _shapes(study, columns_of)
+        screen_groups(tables, sd, attributes=attributes, shapes=shapes, declared_patients=declared)
+    shapes = _shapes(study, width) if study.baseline.method == "alone" and is_closing else []
+    screen_alone(reply.alone, reply.alone_sd, shapes=shapes, declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
@@ -91,15 +93,28 @@ def _check_whose(reply: TrainReply | EvaluateReply, question: Question) -> None:
     )
 
 
+def _shapes(study: Study, width: int) -> list[tuple[int, int]]:
+    """Return the shapes in which counts of so many columns may come: exact ones may be coarser.
+
+    A site makes them so where they would show few patients (``client_app.small_cells``); of noised counts, what it
+    makes coarser would tell of its patients.
+    """
+    classes = len(study.task.labels)
+    coarse = columns(classes, bins=2, is_last=True)
+    return [(classes, k) for k in dict.fromkeys((width, coarse) if _is_exact(study) else (width,))]
+
+
+def _withheld(study: Study) -> list[tuple[int, int]]:
+    """Return the shape of cells that a site withholds; exact ones only, as in ``_shapes``."""
+    return [(len(study.task.labels), 0)] if _is_exact(study) else []
+
+
+def _is_exact(study: Study) -> bool:
+    return study.evaluation.release == "exact" or study.privacy.mechanism == "none"
+
+
 def _counted(study: Study, number: int) -> list[str]:
     return [*study.task.groups, *study.task.intersections] if number in group_rounds(study) else []
-
-
-def _alone(study: Study, number: int) -> tuple[int, int]:
-    """Return the shape of the counts of the model trained alone; no columns where they are not asked for."""
-    classes = len(study.task.labels)
-    is_asked = study.baseline.method == "alone" and number == closing_round(study)
-    return classes, columns(classes, bins=study.evaluation.bins, is_last=True) if is_asked else 0
 
 
 def _counted_on_audit(study: Study, number: int) -> list[str]:

@@ -70,6 +70,7 @@ data:
   split: {{train: 0.7, audit: 0.1, test: 0.2}}
 policy:
   max_epsilon: 3.0
+  small_cells: none  # invented patients; a hospital leaves this line out
 """
 
 

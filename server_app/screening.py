@@ -89,7 +89,7 @@ def screen_counts(
     cells: NDArray[np.float64],
     sums: Mapping[str, float],
     *,
-    shape: tuple[int, int],
+    shapes: Collection[tuple[int, int]],
     noise: tuple[float, float],
     declared_patients: int,
 ) -> None:
@@ -98,19 +98,19 @@ def screen_counts(
     Args:
         cells: float64[C, K] patients by label and score, as a site sent them.
         sums: Sums of explanations.
-        shape: (C, K) of the study in this round.
+        shapes: Every (C, K) that the study allows in this round.
         noise: Standard deviation in each cell, and in each sum, as the site states it.
         declared_patients: Cohort that the site joined with; with the noise it bounds every count.
 
     Raises:
         IncompatibleUpdate: Another shape, or a number that no such cohort with such noise can give.
     """
-    if cells.shape != shape:
+    if cells.shape not in shapes:
         raise IncompatibleUpdate(
             "ROUND-E014",
             "the counts have another shape",
             found=str(cells.shape),
-            allowed=str(shape),
+            allowed=either(shapes),
             fix="use the same release of fedfm at every site",
         )
     for name, sd in zip(("cells_sd", "explanation_sd"), noise, strict=True):
@@ -210,6 +210,11 @@ def screen_account(
     for name, epsilon in epsilons.items():
         if epsilon != math.inf:
             within("ROUND-E019", f"epsilon ({name})", epsilon, (0.0, MAX_SPENT))
+
+
+def either(shapes: Collection[tuple[int, int]]) -> str:
+    """Return shapes as they stand in a message."""
+    return " or ".join(map(str, shapes)) or "none"
 
 
 def within(code: str, what: str, value: float, allowed: tuple[float, float]) -> None:

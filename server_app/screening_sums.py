@@ -1,13 +1,13 @@
 """What is refused of a site's counts by group and its losses before they are added to those of the others."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedfm.errors import IncompatibleUpdate
-from server_app.screening import MAX_NOISE, NOISE_WIDTH, PER_DECLARED, within
+from server_app.screening import MAX_NOISE, NOISE_WIDTH, PER_DECLARED, either, within
 
 MAX_GROUPS = 50
 """Most groups of one attribute that a site may list."""
@@ -26,7 +26,7 @@ def screen_groups(
     sd: float,
     *,
     attributes: Sequence[str],
-    shape: tuple[int, int],
+    shapes: Collection[tuple[int, int]],
     declared_patients: int,
 ) -> None:
     """Let through only tables of attributes that were asked for, with numbers that such a cohort can give.
@@ -35,7 +35,7 @@ def screen_groups(
         tables: ``attribute=group`` to float64[C, K], as a site sent them.
         sd: Standard deviation of the noise in each number, as the site states it.
         attributes: The study's, and its intersections, where this round counts by them; else empty.
-        shape: (C, K) of the study in this round.
+        shapes: Every (C, K) that the study allows in this round.
         declared_patients: Cohort that the site joined with; with the noise it bounds every count.
 
     Raises:
@@ -48,9 +48,9 @@ def screen_groups(
         attribute = next((name for name in attributes if key.startswith(f"{name}=")), None)
         if attribute is None or not 1 < len(key) - len(attribute) <= 1 + MAX_NAME * len(attribute.split("*")):
             raise _unasked("counts by a group", key, ", ".join(attributes) or "none in this round")
-        if table.shape != shape:
+        if table.shape not in shapes:
             raise IncompatibleUpdate(
-                "ROUND-E014", "the counts have another shape", found=str(table.shape), allowed=str(shape)
+                "ROUND-E014", "the counts have another shape", found=str(table.shape), allowed=either(shapes)
             )
         for cell in table.flat:
             within("ROUND-E015", "a count of a group", float(cell), (-noise, most + noise))
@@ -62,13 +62,15 @@ def screen_groups(
         within("ROUND-E015", "the sum of an attribute's counts", total, (-of_all, most + of_all))
 
 
-def screen_alone(cells: NDArray[np.float64], sd: float, *, shape: tuple[int, int], declared_patients: int) -> None:
+def screen_alone(
+    cells: NDArray[np.float64], sd: float, *, shapes: Collection[tuple[int, int]], declared_patients: int
+) -> None:
     """Let through only counts of a model trained alone that such a cohort can give; a site may have none.
 
     Args:
         cells: float64[C, K], or float64[., 0] for none, as a site sent them.
         sd: Standard deviation of the noise in each, as the site states it.
-        shape: (C, K) of the study in this round; K is 0 where it does not ask.
+        shapes: Every (C, K) that the study allows in this round; none where it does not ask.
         declared_patients: Cohort that the site joined with.
 
     Raises:
@@ -77,9 +79,9 @@ def screen_alone(cells: NDArray[np.float64], sd: float, *, shape: tuple[int, int
     within("ROUND-E015", "alone_sd", sd, (0.0, MAX_NOISE))
     if cells.size == 0:
         return
-    if cells.shape != shape:
+    if cells.shape not in shapes:
         raise IncompatibleUpdate(
-            "ROUND-E014", "the counts have another shape", found=str(cells.shape), allowed=str(shape)
+            "ROUND-E014", "the counts have another shape", found=str(cells.shape), allowed=either(shapes)
         )
     most, noise = float(PER_DECLARED * declared_patients), NOISE_WIDTH * sd
     for cell in cells.flat:

@@ -1,9 +1,11 @@
 """The coordinator's half of Algorithm 1 (Li, Peng, Wang and Zhang 2025), on Flower's FedAvg."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
@@ -37,6 +39,8 @@ from server_app.signals import Signals
 from server_app.statistics import gather_sums, pool, told
 from server_app.tolerances import judge, stop_if_asked
 from server_app.updates import Updates
+
+_Reply = TypeVar("_Reply", TrainReply, EvaluateReply)
 
 
 class FairFedAvg(FedAvg):
@@ -172,7 +176,7 @@ class FairFedAvg(FedAvg):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the sites' counts and tell what they say; figures go to the events, not to Flower."""
         start = time.monotonic()
-        accepted = self._accept_counts(server_round, replies)
+        accepted = dict(self._accepted(server_round, "evaluation", replies, read_counts))
         if not accepted:
             return None
         self._signals.hear(accepted.values())
@@ -250,39 +254,32 @@ class FairFedAvg(FedAvg):
     def _accept_updates(self, number: int, messages: Iterable[Message], updates: Updates) -> dict[str, TrainReply]:
         """Put what may be combined into ``updates``, and return what each of these sites said beside."""
         accepted: dict[str, TrainReply] = {}
-        for message in messages:
-            site = self._roster.name(message.metadata.src_node_id)
-            if message.has_error():
-                self._leave_out(site, number, "training", refusal(message.error))
-                continue
-            try:
-                asked = Question(self._study, number, self._roster.members[site], accepted)
-                reply, length = read_update(message, asked, like=self._parameters)
-                self._ledgers.note(site, reply.privacy)
-            except Exception as problem:  # whatever one site sends, the others go on
-                self._leave_out(site, number, "training", refusal_of(problem))
-                continue
+        read = partial(read_update, like=self._parameters)
+        for site, reply in self._accepted(number, "training", messages, read):
             updates.append(site, reply.update)
             accepted[site] = replace(reply, update={})  # on disk; it need not stay in memory
-            size = sum(array.nbytes for array in reply.update.values())
+            size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
             self._log.emit(events.SiteTrained(site, number, reply.seconds, length, size, reply.privacy))
         return accepted
 
-    def _accept_counts(self, number: int, messages: Iterable[Message]) -> dict[str, EvaluateReply]:
-        accepted: dict[str, EvaluateReply] = {}
+    def _accepted(
+        self, number: int, phase: str, messages: Iterable[Message], read: Callable[[Message, Question], _Reply]
+    ) -> Iterator[tuple[str, _Reply]]:
+        """Yield each site's answer that passes; whatever one site sends, the others go on."""
+        seen: set[str] = set()
         for message in messages:
             site = self._roster.name(message.metadata.src_node_id)
             if message.has_error():
-                self._leave_out(site, number, "evaluation", refusal(message.error))
+                self._leave_out(site, number, phase, refusal(message.error))
                 continue
             try:
-                reply = read_counts(message, Question(self._study, number, self._roster.members[site], accepted))
+                reply = read(message, Question(self._study, number, self._roster.members[site], seen))
                 self._ledgers.note(site, reply.privacy)
-            except Exception as problem:  # whatever one site sends, the others go on
-                self._leave_out(site, number, "evaluation", refusal_of(problem))
+            except Exception as problem:
+                self._leave_out(site, number, phase, refusal_of(problem))
                 continue
-            accepted[site] = reply
-        return accepted
+            seen.add(site)
+            yield site, reply
 
     def _leave_out(self, site: str, number: int, phase: str, refused: tuple[str, str]) -> None:
         code, reason = refused

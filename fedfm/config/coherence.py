@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 
+from fedfm.config.coherence_combining import check_combining, check_optimizing
 from fedfm.config.coherence_contribution import check_contribution
 from fedfm.config.coherence_fairness import check_fairness
 from fedfm.config.coherence_low_rank import check_low_rank
 from fedfm.config.coherence_selection import check_selection
 from fedfm.config.coherence_weighting import check_weighting
-from fedfm.config.coherence_combining import check_combining, check_optimizing
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.site import Site
 from fedfm.config.study import Study

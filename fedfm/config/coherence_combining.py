@@ -22,7 +22,7 @@ COMBINING: Mapping[str, Mapping[str, Number]] = {
     "median": {},
     "krum": {"faulty": _FAULTY},
     "multi_krum": {"faulty": _FAULTY, "chosen": Number(1, 10_000, is_whole=True)},
-    **dict.fromkeys(("ffa_svd", "flexlora", "fedex"), {}),
+    **{rule: {} for rule in ("ffa_svd", "flexlora", "fedex")},
 }
 """Combiner to its parameters; all must be written. The names are those of ``server_app.combining.rules``."""
 

@@ -135,7 +135,7 @@ def measured(weighting: str, combining: str, sites: int, *, layers: int = LAYERS
     )
     names = [f"site-{number:04d}" for number in range(sites)]
     replies, signals = _replies(names, study, layout(parameters)), _signals(names)
-    aggregation, chance = Aggregation(study), np.random.default_rng(SEED)
+    aggregation, chance = Aggregation(study, frozen), np.random.default_rng(SEED)
     before = _resident()
     with tempfile.TemporaryDirectory() as folder, _Watched(parameters, Path(folder)) as updates:
         writing = 0.0
@@ -180,7 +180,7 @@ def _replies(names: list[str], study: Study, fingerprint: str) -> dict[str, Trai
 
 def _signals(names: list[str]) -> Signals:
     """Return what every rule may ask for: losses, gaps, and the gap of all."""
-    found, chance = Signals(), np.random.default_rng(SEED)
+    found, chance = Signals(positive=1), np.random.default_rng(SEED)
     found.losses = {
         name: Signal(float(loss), 0.01) for name, loss in zip(names, chance.random(len(names)), strict=True)
     }

@@ -13,7 +13,7 @@ from server_app.cli import app
 from server_app.report import events
 from tests.integration.conftest import CANARY, write_hospital
 
-OPEN = "allow_no_privacy: true\n  allow_exact_evaluation: true"
+OPEN = "allow_no_privacy: true\n  allow_exact_evaluation: true\n  small_cells: none"
 PLAIN = ["model=tiny", "adapter=head", "privacy=none", "evaluation=exact", "explainability=none"]
 PRIVATE = ["model=tiny", "adapter=ffa_lora", "standardize=global", "rounds=2", "explainability.documents=4"]
 NAMES = ("hospital-a", "hospital-b", "hospital-c")

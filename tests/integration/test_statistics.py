@@ -29,7 +29,7 @@ from tests.integration.conftest import CANARY, request, write_hospital
 
 Serve = Callable[[Path], Path]
 GLOBAL = ("standardize=global",)
-OPEN = "allow_no_privacy: true\n  allow_exact_evaluation: true"
+OPEN = "allow_no_privacy: true\n  allow_exact_evaluation: true\n  small_cells: none"
 WIDTH = 32  # of the tiny model's states
 
 

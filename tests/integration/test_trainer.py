@@ -105,7 +105,7 @@ def test_exact_evaluation_needs_the_sites_consent(tmp_path: Path, serve_here: Se
     refusing = SocketTrainer(str(serve_here(write_hospital(tmp_path / "a"))))
     with pytest.raises(FedFMError, match="SITE-E103"):
         refusing.evaluate(request(1, start_parameters, "evaluation=exact"))
-    open_site = write_hospital(tmp_path / "b", policy="allow_exact_evaluation: true")
+    open_site = write_hospital(tmp_path / "b", policy="allow_exact_evaluation: true\n  small_cells: none")
     reply = SocketTrainer(str(serve_here(open_site))).evaluate(request(3, start_parameters, "evaluation=exact"))
     assert reply.cells_sd == 0.0
     assert reply.cells.sum() == round(reply.cells.sum())

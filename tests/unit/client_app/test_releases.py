@@ -76,7 +76,7 @@ def site_of(state: Path) -> site_config.Site:
         *("x.csv", "text", "mrn", "outcome"), label_map={}, text="note", split=site_config.Split(), groups=GROUPS
     )
     return site_config.Site(
-        "hospital-a", declared_patients=60, data=data, policy=site_config.Policy(), state=str(state)
+        "hospital-a", declared_patients=60, data=data, policy=site_config.Policy(small_cells="none"), state=str(state)
     )
 
 
