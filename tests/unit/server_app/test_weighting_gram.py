@@ -195,6 +195,15 @@ def test_the_shortest_mixture_hurts_nobody(seed: int, size: int, dimensions: int
     assert (vectors @ direction).min() >= direction @ direction - 1e-9
 
 
+@pytest.mark.parametrize("seed", [4, 14, 18, 25])
+def test_vectors_of_unlike_length_have_their_shortest_mixture_too(seed: int) -> None:
+    """Where a projected gradient alone would need many more steps."""
+    chance = np.random.default_rng(seed)
+    vectors = chance.normal(size=(12, 20)) * chance.lognormal(0, 1.5, size=(12, 1))
+    direction = least_norm(gram_of(vectors), np.full(12, 1 / 12), reach=1.0) @ vectors
+    assert (vectors @ direction).min() >= (1 - 1e-6) * (direction @ direction)
+
+
 def test_mgda_follows_the_mixture_of_directions() -> None:
     """Near enough in length and angle that no guard binds."""
     updates = np.abs(drawn(2, 4, dimensions=60))
