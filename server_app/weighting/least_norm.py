@@ -70,7 +70,8 @@ def _step(gram: Gram, weights: Weights, is_free: NDArray[np.bool_]) -> Weights:
     inner = gram[np.ix_(is_free, is_free)] + _RIDGE * np.eye(int(is_free.sum()))
     slope = (gram @ weights)[is_free]
     down, even = np.linalg.solve(inner, np.stack([slope - slope.mean(), np.ones_like(slope)], axis=1)).T
-    step[is_free] = down.sum() / even.sum() * even - down
+    free = down.sum() / even.sum() * even - down
+    step[is_free] = free - free.mean()  # rounding would let the sum drift where vectors depend on each other
     return step
 
 

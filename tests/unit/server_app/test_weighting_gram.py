@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -182,6 +182,8 @@ def test_known_mixtures_to_1e_12() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, size=st.integers(2, 30), dimensions=st.integers(1, 40))
+@example(seed=9, size=9, dimensions=4)  # more vectors than dimensions: the sum once drifted
+@example(seed=22, size=22, dimensions=15)
 def test_the_shortest_mixture_hurts_nobody(seed: int, size: int, dimensions: int) -> None:
     """The optimality of MGDA, also where vectors depend on each other: <v_k, d> >= ||d||^2."""
     vectors = drawn(seed, size, dimensions=dimensions)
@@ -191,6 +193,15 @@ def test_the_shortest_mixture_hurts_nobody(seed: int, size: int, dimensions: int
     assert weights.sum() == pytest.approx(1, abs=1e-12)
     assert (weights >= 0).all()
     assert (vectors @ direction).min() >= direction @ direction - 1e-9
+
+
+@pytest.mark.parametrize("seed", [4, 14, 18, 25])
+def test_vectors_of_unlike_length_have_their_shortest_mixture_too(seed: int) -> None:
+    """Where a projected gradient alone would need many more steps."""
+    chance = np.random.default_rng(seed)
+    vectors = chance.normal(size=(12, 20)) * chance.lognormal(0, 1.5, size=(12, 1))
+    direction = least_norm(gram_of(vectors), np.full(12, 1 / 12), reach=1.0) @ vectors
+    assert (vectors @ direction).min() >= (1 - 1e-6) * (direction @ direction)
 
 
 def test_mgda_follows_the_mixture_of_directions() -> None:
