@@ -1,5 +1,6 @@
 """Combiners of low-rank products against dense products in float64."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,21 @@ def test_one_site_leaves_no_residual_and_its_own_factors() -> None:
     for layer in LAYERS:
         assert np.linalg.norm(residual_of(combined.frozen, layer)) < 1e-12
     np.testing.assert_allclose(combined.update["top.query" + LORA_B], asked.updates["site-0"]["top.query" + LORA_B])
+
+
+@pytest.mark.parametrize("combine", [flexlora, fedex])
+def test_memory_does_not_grow_with_the_number_of_sites(combine: Any) -> None:
+    peaks = []
+    for sites in (5, 60):
+        asked = Asked(1, sites)
+        with received(asked.updates, asked.weights) as read:
+            round_ = Received(asked.before, {}, read.updates, read.weights)
+            combine(round_)  # what is made once in a process is not counted
+            tracemalloc.start()
+            combine(round_)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] + 60 * 200  # a few names for each site
 
 
 def test_averaged_factors_are_not_the_average_of_products() -> None:
