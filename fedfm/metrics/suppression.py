@@ -91,7 +91,10 @@ def coarsened(cells: Cells, rule: Rule, *, earlier: Sequence[Cells] = ()) -> Cel
 def merged(tables: Mapping[str, Cells], unlisted: Cells, rule: Rule) -> Partition:
     """Return the parts of an attribute that may be shown: small groups merged into ``OTHER``, or nothing.
 
-    Groups with a small cell are merged, and with them the smallest others, until nothing is small.
+    Groups with a small cell are merged, and with them the patients of no listed group and then others in the order of
+    their names, until nothing is small. Not the smallest: who knows that rule, and sees how large the shown groups
+    are, could tell that the hidden ones are smaller, and so how many are in them (Wong et al. 2007, Minimality attack
+    in privacy preserving data publishing).
 
     Args:
         tables: Group to float64[C, C] exact counts.
@@ -103,9 +106,7 @@ def merged(tables: Mapping[str, Cells], unlisted: Cells, rule: Rule) -> Partitio
     if not small:
         return {name: (name,) for name in groups}
     inside = sorted({*small, OTHER} if OTHER in groups else small)
-    left = sorted(
-        (name for name in groups if name not in inside and groups[name].any()), key=lambda n: (groups[n].sum(), n)
-    )
+    left = sorted(name for name in groups if name not in inside and groups[name].any())  # ``UNLISTED`` is the first
     while len(inside) < 2 or has_small(np.sum([groups[name] for name in inside], axis=0), rule):
         if not left:
             return {}
@@ -117,7 +118,10 @@ def merged(tables: Mapping[str, Cells], unlisted: Cells, rule: Rule) -> Partitio
 def crossed(
     joint: Mapping[tuple[str, str], Cells], rows: Partition, columns: Partition, rule: Rule
 ) -> tuple[Partition, Partition]:
-    """Return coarser parts of two attributes whose every intersection may be shown; empty ones where there are none.
+    """Return parts of two attributes whose every intersection may be shown; empty ones where there are none.
+
+    The parts of one of the two are merged, the one with more of them if that will do: cell by cell, what was merged
+    would follow from the margins.
 
     Args:
         joint: Groups of both attributes, each with ``UNLISTED``, to float64[C, C] exact counts.
@@ -125,17 +129,19 @@ def crossed(
         columns: Of the second.
         rule: The site's.
     """
-    parts = [rows, columns]
-    while all(parts):
-        tables = intersections(joint, *parts)
-        if not any(has_small(table, rule) for table in tables.values()):
-            return parts[0], parts[1]
-        sizes: list[dict[str, float]] = [{}, {}]
-        for key, table in tables.items():
-            for axis in (0, 1):
-                sizes[axis][key[axis]] = sizes[axis].get(key[axis], 0.0) + float(table.sum())
-        coarser = int(_parts_with_patients(sizes[1]) > _parts_with_patients(sizes[0]))
-        parts[coarser] = _coarser(parts[coarser], sizes[coarser])
+    tables = intersections(joint, rows, columns)
+    for axis in (0, 1) if len(rows) > len(columns) else (1, 0):
+        along, across = (rows, columns) if axis == 0 else (columns, rows)
+        beside = {
+            part: np.hstack([tables[(part, other) if axis == 0 else (other, part)] for other in across])
+            for part in along
+        }
+        unlisted = beside.pop(UNLISTED, np.zeros_like(next(iter(beside.values()))))
+        found = merged(beside, unlisted, rule)
+        if found:
+            named = {new: tuple(name for part in parts for name in along.get(part, ())) for new, parts in found.items()}
+            coarser = {part: names for part, names in named.items() if names}
+            return (coarser, columns) if axis == 0 else (rows, coarser)
     return {}, {}
 
 
@@ -189,20 +195,3 @@ def _is_apart(cells: Cells, earlier: Cells, rule: Rule) -> bool:
         cells, earlier = coarsest(cells), coarsest(earlier)
     difference = cells - earlier
     return not any(has_small(np.abs(d), rule) for d in (difference, difference.cumsum(axis=1)))
-
-
-def _parts_with_patients(sizes: Mapping[str, float]) -> int:
-    return sum(size > 0 for size in sizes.values())
-
-
-def _coarser(partition: Partition, sizes: Mapping[str, float]) -> Partition:
-    """Merge the smallest part with ``OTHER``, or the two smallest; empty where only one part would be left."""
-    filled = sorted(
-        (part for part in partition if sizes[part] > 0), key=lambda part: (part != OTHER, sizes[part], part)
-    )
-    if len(filled) < 3:
-        return {}
-    joined = filled[:2]
-    alone = {part: names for part, names in partition.items() if part not in {*joined, OTHER}}
-    inside = {name for part in {*joined, OTHER} & set(partition) for name in partition[part]}
-    return {**alone, OTHER: tuple(sorted(inside))}
