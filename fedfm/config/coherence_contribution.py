@@ -6,7 +6,7 @@ from fedfm.config.study import Study
 METHODS = ("leave_one_out", "shapley")
 """Contribution rules that measure something; a name beyond these is another check's."""
 
-WEIGHTED_SUMS = ("linear",)
+WEIGHTED_SUMS = ("linear", "norm_clipping", "krum", "multi_krum")
 """Combining rules whose result is a weighted sum of the sites' updates."""
 
 _PERMUTATIONS = (1, 100_000)

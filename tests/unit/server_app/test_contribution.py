@@ -7,23 +7,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from fedfm.arrays import Arrays
+from fedfm.config.coherence_contribution import WEIGHTED_SUMS
 from fedfm.config.compose import compose_study
-from fedfm.config.study import Study
+from fedfm.config.study import Rule, Study
 from fedfm.errors import ConfigError, ConfigErrors, EngineError
 from server_app.aggregation import added
 from server_app.combining.received import Combined, Received
-from server_app.combining.rules import linear
+from server_app.combining.rules import COMBINERS, linear
 from server_app.contribution import Contribution, renormalised
 from server_app.model_host import build
 from server_app.reference import read_reference
+from server_app.registry import bind
 from server_app.report.events import EventLog, read_events
 from server_app.report.judgements import ContributionMeasured
 from server_app.updates import Updates
 
 NUMERIC = ["task=heart_disease", "model=logistic", "adapter=full", "standardize=none", "task.mark_missing=false"]
 SITES = ("a", "b", "c")
+CONF = Path(__file__).parents[3] / "conf"
 
 
 def table(folder: Path, rows: int = 40) -> Path:
@@ -125,6 +129,19 @@ def test_a_combination_that_is_no_weighted_sum_is_refused(tmp_path: Path) -> Non
     median = Combined({name: array.astype(np.float64) for name, array in plain["a"].items()}, None)
     with stored, pytest.raises(EngineError, match="ROUND-E024"):
         contribution.measure(1, before, stored, median, {})
+
+
+@pytest.mark.parametrize("rule", sorted({*WEIGHTED_SUMS, "median", "trimmed_mean"} & set(COMBINERS)))
+def test_the_combiners_that_are_let_through_say_how_much_of_each_update_they_took(rule: str, tmp_path: Path) -> None:
+    params = yaml.safe_load((CONF / "combining" / f"{rule}.yaml").read_text())["params"]
+    start: Arrays = {"head.bias": np.zeros(2, np.float32)}
+    with Updates(start, tmp_path) as stored:
+        for site in "abcdefgh":
+            stored.append(site, {"head.bias": np.array([1.0, float(ord(site))], np.float32)})
+        combined = bind(COMBINERS, Rule(rule, params), group="combining")(
+            Received(start, {}, stored, np.full(8, 1 / 8))
+        )
+        assert (combined.coefficients is not None) == (rule in WEIGHTED_SUMS)
 
 
 @pytest.mark.parametrize(
