@@ -19,6 +19,7 @@ from server_app import updates as updates_module
 from server_app.combining.received import Combined, Received
 from server_app.combining.robust import krum, median, multi_krum, norm_clipping, trimmed_mean
 from server_app.updates import Updates
+from tests.unit.server_app.federation import Hospital, federate
 
 Matrix = NDArray[np.float32]
 
@@ -194,3 +195,29 @@ def test_too_few_updates_end_the_round_and_no_mean_is_taken_instead(sites: int, 
     with pytest.raises(EngineError, match="ROUND-E029"):
         combined(rows[:-1], combine)
     assert combined(rows, combine).shape == (2,)
+
+
+def test_one_wrong_hospital_of_five_does_not_move_the_model(tmp_path: Path) -> None:
+    hospitals = {f"site-{index}": Hospital(shift=1.0 + index / 4) for index in range(4)} | {
+        "wrong": Hospital(shift=-90)
+    }
+    moved = {}
+    for combiner in ("norm_clipping", *COUNTING_EACH_ONCE):
+        folder = tmp_path / combiner
+        folder.mkdir()
+        study = ["rounds=1", "weighting=uniform", "min_sites=5", f"combining={combiner}"]
+        outcome = federate(hospitals, folder, *study)
+        assert outcome.error is None
+        assert outcome.parameters is not None
+        moved[combiner] = float(outcome.parameters["head.bias"][0] - 1)
+    assert {name: 1 <= shift <= 1.75 for name, shift in moved.items() if name != "norm_clipping"} == dict.fromkeys(
+        COUNTING_EACH_ONCE, True
+    )
+    assert moved["norm_clipping"] == pytest.approx((1 + 1.25 + 1.5 + 1.75 - 1.5 * 1.5) / 5, rel=1e-6)
+
+
+def test_a_round_of_too_few_ends_the_run(tmp_path: Path) -> None:
+    study = ["rounds=1", "weighting=uniform", "min_sites=5", "combining=krum"]
+    outcome = federate({f"site-{index}": Hospital() for index in range(4)}, tmp_path, *study)
+    assert "ROUND-E020" in str(outcome.error)
+    assert outcome.parameters is None
