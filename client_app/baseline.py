@@ -12,7 +12,6 @@ from client_app.asked import Round
 from client_app.cohorts import Prepared, load_start
 from client_app.fine_tuning import fine_tune, steps_of
 from client_app.loss_weights import fixed_weights
-from client_app.low_rank import at_own_rank
 from client_app.noise import noised_sums
 from client_app.own_files import keep_model, kept_model
 from client_app.reweighting import Table, noisy_table_once
@@ -83,9 +82,8 @@ def _trained(asked: Round) -> Arrays:
     asked.charge("train", "alone", replace(release, steps=study.rounds * steps_of(asked)))
     cohort = replace(asked.prepared.train, weights=fixed_weights(asked))
     load_start(asked.prepared)
-    with at_own_rank(asked.site, study, asked.prepared):
-        for number in range(1, study.rounds + 1):
-            fine_tune(asked, cohort, noise_multiplier=release.noise_multiplier, number=number)
+    for number in range(1, study.rounds + 1):
+        fine_tune(asked, cohort, noise_multiplier=release.noise_multiplier, number=number)
     parameters = trainable(model)
     keep_model(asked.kept("alone", ".safetensors"), parameters)
     return parameters

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from client_app.asked import Round
+from client_app.low_rank import at_own_rank
 from client_app.noise import secure_uniform
 from client_app.private_step import Mechanism
 from client_app.sampling import Uniform
@@ -24,17 +25,18 @@ def fine_tune(asked: Round, cohort: Cohort, *, noise_multiplier: float, number: 
     """
     prepared, mechanism = asked.prepared, mechanism_of(asked, noise_multiplier)
     training, coins = training_of(asked), coins_of(asked, number)
-    if mechanism is None:  # only without a mechanism of the study: fedfm.config checks it
-        fine_tune_openly(prepared.model, cohort, training=training, micro_batch=prepared.micro_batch, uniform=coins)
-        return
-    fine_tune_by_unit(
-        prepared.model,
-        cohort,
-        training=training,
-        mechanism=mechanism,
-        micro_batch=prepared.micro_batch,
-        uniform=coins,
-    )
+    with at_own_rank(asked.site, asked.study, prepared):
+        if mechanism is None:  # only without a mechanism of the study: fedfm.config checks it
+            fine_tune_openly(prepared.model, cohort, training=training, micro_batch=prepared.micro_batch, uniform=coins)
+            return
+        fine_tune_by_unit(
+            prepared.model,
+            cohort,
+            training=training,
+            mechanism=mechanism,
+            micro_batch=prepared.micro_batch,
+            uniform=coins,
+        )
 
 
 def steps_of(asked: Round) -> int:

@@ -10,7 +10,7 @@ from client_app.asked import Round as Round  # noqa: PLC0414 - what every call h
 from client_app.cohorts import device_of
 from client_app.fine_tuning import fine_tune, steps_of
 from client_app.loss_weights import loss_weights
-from client_app.low_rank import at_own_rank, check_frozen
+from client_app.low_rank import check_frozen
 from fedfm.arrays import Arrays, check_layout, layout, update_of
 from fedfm.errors import WireError
 from fedfm.examples import Example
@@ -50,8 +50,7 @@ def train(asked: Round) -> TrainReply:
     asked.charge("train", "training", replace(asked.plan.training, steps=steps_of(asked)))
     cohort = replace(asked.prepared.train, weights=loss_weights(asked))  # the first half of line 9
     noise = asked.plan.training.noise_multiplier  # of the full plan, however few steps this site takes
-    with at_own_rank(asked.site, asked.study, asked.prepared):
-        fine_tune(asked, cohort, noise_multiplier=noise, number=asked.request.round)  # Algorithm 1, line 8
+    fine_tune(asked, cohort, noise_multiplier=noise, number=asked.request.round)  # Algorithm 1, line 8
     _check_reasons(asked)  # Algorithm 1, line 9
     update = update_of(before, trainable(model))
     reply = TrainReply(  # Algorithm 1, line 10

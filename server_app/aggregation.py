@@ -18,7 +18,7 @@ from server_app.optimizing import OPTIMIZERS, Moments
 from server_app.registry import bind
 from server_app.signals import Signals
 from server_app.updates import Updates
-from server_app.weighting.heard import Heard, SiteReport, State, Weighed
+from server_app.weighting.heard import Heard, SiteReport, State, Weighed, Weights
 from server_app.weighting.rules import RULES
 
 
@@ -36,6 +36,11 @@ class Aggregated:
     weighed: Weighed
     combined: Combined
 
+    @property
+    def weights(self) -> Weights:
+        """float64[S]: how much each update is in the combined one, or what the rule said where nobody can say it."""
+        return self.weighed.weights if self.combined.coefficients is None else self.combined.coefficients
+
 
 class Aggregation:
     """A study's rules and what they keep between rounds.
@@ -51,14 +56,14 @@ class Aggregation:
         ConfigError: A rule of the study does not exist, or its parameters do not fit.
     """
 
-    def __init__(self, study: Study, frozen: Arrays) -> None:
+    def __init__(self, study: Study, frozen: Arrays | None = None) -> None:
         self._weigh = bind(RULES, study.weighting, group="weighting")
         self._combine = bind(COMBINERS, study.combining, group="combining")
         self._optimize = bind(OPTIMIZERS, study.optimizing, group="optimizing")
         self._needs_gram = GRAM in WEIGHTING_NEEDS[study.weighting.rule]
         self._state: State = {}
         self._moments: Moments = {}
-        self.frozen = frozen
+        self.frozen = frozen or {}
 
     def aggregate(
         self, parameters: Arrays, updates: Updates, replies: Mapping[str, TrainReply], signals: Signals

@@ -80,7 +80,7 @@ class FairFedAvg(FedAvg):
         self._study, self._run, self._folder, self._log, self._ledgers = study, run, folder, log, ledgers
         self._study_json = study_to_json(study)
         self._select = bind(SELECTIONS, study.selection, group="selection")
-        self._aggregation = Aggregation(study, frozen or {})
+        self._aggregation = Aggregation(study, frozen)
         self._signals = Signals(positive_class(study.task))
         self._attendance, self._choice = Attendance(), Choice(study.fairness.final)
         self._contribution = Contribution(study, log)
@@ -157,7 +157,7 @@ class FairFedAvg(FedAvg):
             self._log.emit(
                 events.RoundCombined(
                     round=server_round,
-                    weights=dict(zip(updates.sites, found.weighed.weights.tolist(), strict=True)),
+                    weights=dict(zip(updates.sites, found.weights.tolist(), strict=True)),
                     update_norm=norm({name: self._parameters[name] - before[name] for name in before}),
                     seconds=time.monotonic() - start,
                     fallen_back=found.weighed.fallen_back,

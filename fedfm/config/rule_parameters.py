@@ -27,7 +27,19 @@ class Number:
         return is_low and (value < self.high if self.below else value <= self.high)
 
 
-def check_parameters(params: Mapping[str, object], known: Mapping[str, Number], path: str, problems: Problems) -> None:
+@dataclass(frozen=True)
+class Word:
+    """A parameter that is one of these words; any text where there are none."""
+
+    words: tuple[str, ...] = ()
+
+
+def check_parameters(
+    params: Mapping[str, object],
+    known: Mapping[str, Number] | Mapping[str, Number | Word],
+    path: str,
+    problems: Problems,
+) -> None:
     """Add the parameters that are missing, unknown, of another type, or outside their range."""
     for name in (name for name in params if name not in known):
         fix = did_you_mean(name, known) or "leave it out, or choose the rule by its file: group=rule"
@@ -36,6 +48,8 @@ def check_parameters(params: Mapping[str, object], known: Mapping[str, Number], 
     for name, kind in known.items():
         if name not in params:
             problems.add("E002", f"`{path}.{name}` is required", path=path, fix=f"add `{name}:`")
+        elif isinstance(kind, Word):
+            _word(params[name], kind, f"{path}.{name}", problems)
         else:
             _number(params[name], kind, f"{path}.{name}", problems)
 
@@ -47,3 +61,12 @@ def _number(value: object, kind: Number, path: str, problems: Problems) -> None:
         problems.add("E003", what, path=path, found=shown(value), allowed=kind.allowed())
     elif not kind.holds(value):
         problems.add("E008", "is outside its range", path=path, found=shown(value), allowed=kind.allowed())
+
+
+def _word(value: object, kind: Word, path: str, problems: Problems) -> None:
+    if not isinstance(value, str):
+        problems.add("E003", "must be text", path=path, found=shown(value), allowed=", ".join(kind.words) or "text")
+    elif kind.words and value not in kind.words:
+        fix = did_you_mean(value, kind.words)
+        allowed = ", ".join(kind.words)
+        problems.add("E009", "is none of the allowed words", path=path, found=shown(value), allowed=allowed, fix=fix)

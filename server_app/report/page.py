@@ -10,6 +10,7 @@ from fedfm.metrics.performance import Estimate, Performance
 from fedfm.privacy_statement import markdown
 from fedfm.wire import PrivacySpent
 from server_app.report.charts import Series, bars, curves, forest, said
+from server_app.report.contributions import contributions
 from server_app.report.events import read_events
 from server_app.report.fairness import audit_losses, by_groups
 from server_app.report.files import write_manifest, write_metrics
@@ -64,6 +65,7 @@ def page(summary: Summary, judged: Verdict, *, other: Summary | None = None) -> 
         between_hospitals(summary),
         by_gaps(summary),
         by_groups(summary),
+        contributions(summary),
         audit_losses(summary),
         _budget(summary),
         privacy_section(run_statement(summary)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fedfm.metrics.performance import Performance
 from server_app.report.hospitals import joined
+from server_app.report.judgements import ToleranceExceeded
 from server_app.report.summary import SiteSummary, Summary
 
 
@@ -83,6 +84,9 @@ def _privacy(summary: Summary) -> tuple[bool, str]:
 
 def _reasons(summary: Summary) -> list[str]:
     reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
+    reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
+    if summary.chosen is not None:
+        reasons.append(f"The result is the model of round {summary.chosen.round}: {'; '.join(summary.chosen.reasons)}.")
     if summary.combined and not summary.performance:
         reasons.append("No site has evaluated the model: nothing is known about how good it is.")
     if summary.performance:
@@ -109,6 +113,14 @@ def beside_baseline(performance: Performance) -> str:
 def _is_better_than_baseline(performance: Performance) -> bool:
     accuracy, baseline = performance.accuracy, performance.baseline
     return accuracy is None or baseline is None or accuracy.low > baseline.value
+
+
+def _beyond(event: ToleranceExceeded) -> str:
+    found = f"{event.estimate.value:.2f} ({event.estimate.low:.2f} to {event.estimate.high:.2f})"
+    if not event.attribute:
+        return f"The worst hospital is {found} below the mean, beyond the limit of {event.limit:g}."
+    what, attribute = event.what.replace("_", " "), event.attribute.replace("_", " ").replace("*", " and ")
+    return f"The {what} gap by {attribute} is {found}, beyond the limit of {event.limit:g}."
 
 
 def _absences(site: SiteSummary, rounds: int) -> list[str]:

@@ -10,7 +10,7 @@ from fedfm.metrics.gains import tally
 from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.performance import Estimate
 from server_app.cli import app
-from server_app.report import events
+from server_app.report import events, judgements
 from server_app.report.page import write_report
 from server_app.report.summary import summarise
 from server_app.report.verdict import verdict
@@ -109,6 +109,42 @@ def test_a_gap_is_drawn_with_its_limit_and_an_unknown_one_is_a_dash(tmp_path: Pa
     assert "0.300 (0.10 to 0.50) hospital-b" in found
     unknown = found.partition("sex: demographic parity")[2].partition("</tr>")[0]
     assert not any(letter.isdigit() for letter in unknown)
+
+
+def test_what_lies_beyond_a_limit_and_which_round_was_chosen_is_in_the_verdict() -> None:
+    *run, ended = a_compared_run()
+    figure = Estimate(0.3, 0.12, 0.4)
+    found = verdict(
+        summarise(
+            [
+                *run,
+                judgements.ToleranceExceeded(1, "accuracy", "sex", figure, 0.1, "report"),  # of an earlier evaluation
+                judgements.ToleranceExceeded(2, "equal_opportunity", "sex", figure, 0.1, "report"),
+                judgements.ToleranceExceeded(2, "worst_site", "", figure, 0.1, "report"),
+                judgements.FinalChosen(1, ("lowest loss on audit patients",)),
+                ended,
+            ]
+        )
+    )
+    assert found.reasons[:3] == (
+        "The equal opportunity gap by sex is 0.30 (0.12 to 0.40), beyond the limit of 0.1.",
+        "The worst hospital is 0.30 (0.12 to 0.40) below the mean, beyond the limit of 0.1.",
+        "The result is the model of round 1: lowest loss on audit patients.",
+    )
+
+
+def test_contributions_are_summed_over_rounds(tmp_path: Path) -> None:
+    *run, ended = a_run()
+    brought = [
+        judgements.ContributionMeasured(1, "shapley", {"hospital-a": 0.25, "hospital-b": -0.125}, 0.125, 4),
+        judgements.ContributionMeasured(2, "shapley", {"hospital-a": 0.25}, 0.25, 2),
+    ]
+    found = section(rendered(tmp_path, [*run, *brought, ended]), "What each hospital has brought")
+    assert "+0.5000" in found
+    assert "-0.1250" in found
+    assert "+0.3750" in found
+    assert found.count("<circle") == 3
+    assert "What each hospital has brought" not in rendered(tmp_path / "without", a_run())
 
 
 def test_a_run_without_them_has_no_such_section(tmp_path: Path) -> None:
