@@ -228,6 +228,19 @@ def test_the_attacker_finds_a_single_hidden_group(monkeypatch: pytest.MonkeyPatc
     assert "label=0, bin=3, a=23" in told(Attacker(AXES), SHOWN, answers).finds(SHOWN)  # or of no listed group
 
 
+def test_the_attacker_finds_few_patients_of_no_listed_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: only the groups that are listed are looked at."""
+    counts = counts_of(
+        {(label, label * 3, label, a, 0): 30 for label in (0, 1) for a in (0, 1, 2)} | {(0, 0, 0, 3, 0): 4}
+    )
+    answers = published(counts, study_of(pairs=""))
+    assert {key for key in answers[1][1].groups if key.startswith("a=")} == {"a=a2", "a=a3", "a=OTHER"}
+    assert told(Attacker(AXES), counts, answers).finds(counts) == []
+    monkeypatch.setattr(small_cells._Counted, "unlisted", lambda self, _: np.zeros_like(self.everyone))
+    answers = published(counts, study_of(pairs=""))
+    assert told(Attacker(AXES), counts, answers).knows_small(Attacker(AXES).of(label=0, a=3))
+
+
 def test_the_attacker_finds_a_cell_that_three_crossings_pin(monkeypatch: pytest.MonkeyPatch) -> None:
     """No table has a small cell, and no two of them give one: all three do."""
     axes = {**AXES, "c": 3}
