@@ -1,7 +1,7 @@
 """Somebody who has all that was published about a set of patients, and solves for what was not."""
 
-from collections.abc import Mapping
-from itertools import combinations, product
+from collections.abc import Iterator, Mapping
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,16 +59,32 @@ class Attacker:
         return self._most(who, 1) < least and -self._most(who, -1) >= 1
 
     def finds(self, truth: Counts, least: int = 11) -> list[str]:
-        """Return every small set, of up to all attributes crossed, of which the attacker knows that it is small."""
-        found = []
-        for size in range(1, len(self.axes) + 1):
-            for names in combinations(self.axes, size):
-                for values in product(*(range(self.axes[name]) for name in names)):
-                    chosen = dict(zip(names, values, strict=True))
-                    who = self.of(**chosen)
-                    if 1 <= truth[who].sum() < least and self.knows_small(who, least):
-                        found.append(", ".join(f"{name}={value}" for name, value in chosen.items()))
+        """Return every small set of which the attacker knows that it is small.
+
+        Sets cross one value of each attribute, or all but one (who knows a total and a part knows the rest), or one and
+        the last (a group that is not shown, or none).
+        """
+        found, large = [], np.zeros((0, truth.size), dtype=bool)
+        sets = [(self.of(**chosen), chosen) for chosen in self._sets()]
+        for who, chosen in sorted(sets, key=lambda one: int(one[0].sum())):
+            if not 1 <= truth[who].sum() < least or not (large & ~who.ravel()).any(axis=1).all():
+                continue  # not small, or a part of it may be large already
+            if self._most(who, 1) >= least:
+                large = np.vstack([large, who.ravel()])
+            elif -self._most(who, -1) >= 1:
+                found.append(", ".join(f"{name}={''.join(map(str, values))}" for name, values in chosen.items()))
         return found
+
+    def _sets(self) -> Iterator[dict[str, tuple[int, ...]]]:
+        choices = []
+        for size in self.axes.values():
+            every = tuple(range(size))
+            one, but_one = [(value,) for value in every], [every[:value] + every[value + 1 :] for value in every]
+            or_last = [(value, size - 1) for value in every[:-1]]
+            choices.append(dict.fromkeys([*one, *but_one, *or_last, every]))
+        for values in product(*choices):
+            named = zip(self.axes, values, strict=True)
+            yield {name: chosen for name, chosen in named if len(chosen) < self.axes[name]}
 
     def _most(self, who: NDArray[np.bool_], sign: int) -> int:
         wanted = -sign * who.ravel().astype(float)
