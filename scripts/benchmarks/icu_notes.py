@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from torch import Tensor
@@ -31,10 +30,11 @@ from client_app.data.catalog import load_splits
 from fedfm.config.compose import compose_study, load_site
 from fedfm.examples import Example
 from fedfm.model.build import build_model
+from scripts.benchmarks import by_group
 from scripts.benchmarks.baselines import linear_probe, tfidf
 from scripts.benchmarks.public_sites import copy_divided, public_folder
 from scripts.benchmarks.result import Benchmark, Result, Target
-from scripts.benchmarks.scoring import auroc, federate, kept_states, stated
+from scripts.benchmarks.scoring import Scores, auroc, federate, kept_states, of_examples, stated
 from server_app.simulate import find_sites
 
 SEED = 1
@@ -65,6 +65,7 @@ BENCHMARK = Benchmark(
         "federated_text_auroc": Target(">=", 0.80),
         "points_above_local_best": Target(">=", 0.0),
         "epsilon3_loss_points": Target("<=", 3.0),
+        "worst_subgroup_points": Target("<=", 0.0),
     },
 )
 
@@ -82,6 +83,19 @@ class Region:
     states: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Fold:
+    """What was measured on one fold's test stays.
+
+    Attributes:
+        aurocs: Name of a model, or of a model and a region, to AUROC.
+        scores: Name of a model to its scores of the test stays of all regions.
+    """
+
+    aurocs: Mapping[str, float]
+    scores: Mapping[str, Scores]
+
+
 def measure() -> Result:
     """Encode every note once, then run the federations and the baselines of each fold in a process of its own."""
     source = public_folder("icu_notes")
@@ -97,7 +111,10 @@ def measure() -> Result:
             ]
             baselines = [baselines_of(regions, held) for held in tested]
             federated = [job.result() for job in jobs]
-    folds = [{**one, **other} for one, other in zip(federated, baselines, strict=True)]
+    folds = [
+        Fold({**one.aurocs, **other.aurocs}, {**one.scores, **other.scores})
+        for one, other in zip(federated, baselines, strict=True)
+    ]
     return _result(folds, list(regions))
 
 
@@ -112,8 +129,8 @@ def folds_of(regions: Mapping[str, Region]) -> dict[str, int]:
     return {str(patients[index]): fold for fold, (_, test) in enumerate(parts) for index in test}
 
 
-def measure_fold(source: Path, work: Path, tested: Set[str], *, seed: int) -> dict[str, float]:
-    """Return the AUROC of the federation at each budget over all regions, and without privacy by region.
+def measure_fold(source: Path, work: Path, tested: Set[str], *, seed: int) -> Fold:
+    """Return how the federation does at each budget over all regions, and without privacy by region.
 
     Args:
         source: The sites.
@@ -122,30 +139,35 @@ def measure_fold(source: Path, work: Path, tested: Set[str], *, seed: int) -> di
         seed: Of the first head.
     """
     found: dict[str, float] = {}
+    kept: dict[str, Scores] = {}
     for name, study in STUDIES.items():  # each with ledgers of its own
         copies = copy_divided(source, work / name, part_of=lambda patient: "test" if patient in tested else "train")
         sites = find_sites(copies, site_file="site.yaml")
         for site, path in sites.items():
             _hand_over_states(source / site / "site.yaml", path)
         scores = federate(sites, overrides=[*study, f"seed={seed}"], results=work / f"{name}-results")
-        found[name] = auroc(scores.values())
+        found[name], kept[name] = auroc(scores.values()), by_group.joined([*scores.values()])
         if name == "federated":
             found |= {f"federated {site}": auroc([of_site]) for site, of_site in scores.items()}
-    return found
+    return Fold(found, kept)
 
 
-def baselines_of(regions: Mapping[str, Region], tested: Set[str]) -> dict[str, float]:
-    """Return the AUROC of models of all patients but those tested, pooled, and of each region's own."""
+def baselines_of(regions: Mapping[str, Region], tested: Set[str]) -> Fold:
+    """Return how models of all patients but those tested do, pooled, and of each region's own."""
     together = Region(
         [example for region in regions.values() for example in region.examples],
         np.concatenate([region.states for region in regions.values()]),
     )
     named = {"pooled": together, **regions}
-    return {
-        f"{name} {kind}": _auroc_of(make(), _contents(region, kind), region, tested)
+    scores = {
+        f"{name} {kind}": _scores_of(make(), _contents(region, kind), region, tested)
         for name, region in named.items()
         for kind, make in _KINDS.items()
     }
+    return Fold(
+        {name: auroc([found]) for name, found in scores.items()},
+        {"pooled frozen": by_group.joined([scores["pooled frozen"]])},
+    )
 
 
 _KINDS: dict[str, Callable[[], Pipeline]] = {"tfidf": tfidf, "frozen": linear_probe}
@@ -156,11 +178,12 @@ def _contents(region: Region, kind: str) -> NDArray[Any]:
     return texts if kind == "tfidf" else region.states
 
 
-def _auroc_of(model: Pipeline, contents: NDArray[Any], region: Region, tested: Set[str]) -> float:
+def _scores_of(model: Pipeline, contents: NDArray[Any], region: Region, tested: Set[str]) -> Scores:
     test = np.array([example.patient in tested for example in region.examples])
     labels = np.array([example.label for example in region.examples])
     model.fit(contents[~test], labels[~test])
-    return float(roc_auc_score(labels[test], model.decision_function(contents[test])))
+    held = [example for example, is_held in zip(region.examples, test, strict=True) if is_held]
+    return of_examples(held, model.decision_function(contents[test]), positive=1)
 
 
 def _encoded(site_file: Path) -> Region:
@@ -194,14 +217,15 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _result(folds: Sequence[Mapping[str, float]], regions: Sequence[str]) -> Result:
+def _result(folds: Sequence[Fold], regions: Sequence[str]) -> Result:
     def over(name: str) -> list[float]:
-        return [fold[name] for fold in folds]
+        return [fold.aurocs[name] for fold in folds]
 
     federated = mean(over("federated"))
     local = {kind: max(mean(over(f"{name} {kind}")) for name in regions) for kind in _KINDS}
     gained = [name for name in regions if mean(over(f"federated {name}")) > mean(over(f"{name} frozen"))]
     intervals = [stated(name, over(name)) for name in ("federated", *_PRIVATE, "pooled tfidf", "pooled frozen")]
+    groups = _by_group(folds)
     return Result(
         figures={
             "federated_text_auroc": federated,
@@ -213,12 +237,30 @@ def _result(folds: Sequence[Mapping[str, float]], regions: Sequence[str]) -> Res
             "local_best_tfidf_auroc": local["tfidf"],
             "points_above_local_best": 100 * (federated - local["frozen"]),
             "regions_better_than_alone": len(gained),
+            **groups.figures,
             **{f"federated_{name}_auroc": mean(over(f"federated {name}")) for name in regions},
             **{f"local_{name}_auroc": mean(over(f"{name} frozen")) for name in regions},
         },
         seeds=SEEDS,
-        notes=(f"95 % intervals over five folds, each with a seed of its own: {'; '.join(intervals)}.", *_NOTES),
+        notes=(
+            f"95 % intervals over five folds, each with a seed of its own: {'; '.join(intervals)}.",
+            *groups.notes,
+            *_NOTES,
+        ),
+        grids=(groups.grid,),
     )
+
+
+def _by_group(folds: Sequence[Fold]) -> by_group.Reported:
+    """Return what is said about groups; every stay is tested in one fold."""
+
+    def over_folds(name: str) -> Scores:
+        return by_group.joined([fold.scores[name] for fold in folds])
+
+    return by_group.reported({name: [over_folds(name)] for name in _OF_GROUPS}, over_folds("pooled frozen"))
+
+
+_OF_GROUPS = ("federated", "epsilon3")
 
 
 _NOTES = (

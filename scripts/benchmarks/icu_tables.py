@@ -18,16 +18,17 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from client_app.data.catalog import load_splits
+from client_app.data.groups import group_memberships
 from client_app.site import delta
 from fedfm.config.compose import compose_study, load_site
+from fedfm.config.site import Data
+from scripts.benchmarks import by_group
 from scripts.benchmarks.public_sites import copy_sites, public_folder
 from scripts.benchmarks.result import Benchmark, Result, Target
-from scripts.benchmarks.scoring import auroc, federate, stated
+from scripts.benchmarks.scoring import Scores, auroc, federate, stated
 from server_app.simulate import find_sites
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -66,7 +67,10 @@ def measure() -> Result:
         with ProcessPoolExecutor(2, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             jobs = [pool.submit(measure_seed, source, Path(folder) / str(seed), seed) for seed in SEEDS]
             found = [job.result() for job in jobs]
-    of = {name: [each[name] for each in found] for name in OVERRIDES}
+    of = {name: [auroc(each[name].values()) for each in found] for name in OVERRIDES}
+    pooled = _pooled(source)
+    over_sites = {name: [by_group.joined([*each[name].values()]) for each in found] for name in ("open", "epsilon3")}
+    groups = by_group.reported(over_sites, pooled)
     losses = {
         f"{name}_loss_points": 100 * (mean(of["open"]) - mean(values)) for name, values in of.items() if name != "open"
     }
@@ -75,51 +79,56 @@ def measure() -> Result:
             "federated_auroc": mean(of["open"]),
             **{f"{name}_auroc": mean(values) for name, values in of.items() if name != "open"},
             **losses,
-            "pooled_reference_auroc": _pooled(source),
-            **{name: mean([each[name] for each in found]) for name in found[0] if name.startswith("epsilon3_auroc_")},
+            "pooled_reference_auroc": auroc([pooled]),
+            **{
+                f"epsilon3_auroc_{site}".replace("-", "_"): mean(auroc([each["epsilon3"][site]]) for each in found)
+                for site in found[0]["epsilon3"]
+            },
+            **groups.figures,
             "largest_delta_times_patients": _delta_times_patients(source),
         },
         seeds=SEEDS,
         notes=(
             "95 % intervals over seeds: " + "; ".join(stated(name, values) for name, values in of.items()) + ".",
+            *groups.notes,
             *_NOTES,
         ),
+        grids=(groups.grid,),
     )
 
 
-def measure_seed(source: Path, work: Path, seed: int) -> dict[str, float]:
-    """Return the AUROC of each budget over all sites, and at epsilon 3 for each site."""
-    found: dict[str, float] = {}
+def measure_seed(source: Path, work: Path, seed: int) -> dict[str, dict[str, Scores]]:
+    """Return the scores of each site's test patients at each budget: budget to site to scores."""
+    found = {}
     for name, overrides in OVERRIDES.items():
         sites = find_sites(copy_sites(source, work / name), site_file="site.yaml")
-        scores = federate(sites, overrides=[*overrides, f"seed={seed}"], results=work / f"{name}-results")
-        found[name] = auroc(scores.values())
-        if name == "epsilon3":
-            found |= {f"epsilon3_auroc_{site}".replace("-", "_"): auroc([of_site]) for site, of_site in scores.items()}
+        found[name] = federate(sites, overrides=[*overrides, f"seed={seed}"], results=work / f"{name}-results")
     return found
 
 
-def _pooled(source: Path) -> float:
-    """Return the AUROC of logistic regression on the same columns of all sites together, which no site could fit."""
-    study = compose_study(STUDY).value
-    names, scaler = [column.name for column in study.task.columns], StandardScaler()
-    tables = [pd.read_csv(path) for path in sorted(source.glob("*/cohort.csv"))]
-    labels = {str(value): label for value, label in _label_map(source).items()}
-    every = pd.concat(tables, ignore_index=True)
-    outcome = (every[_label_column(source)].astype(str).map(labels) == study.task.positive).to_numpy()
+def _pooled(source: Path) -> Scores:
+    """Return the scores of logistic regression on the same columns of all sites together, which no site could fit."""
+    study, scaler = compose_study(STUDY).value, StandardScaler()
+    names, data = [column.name for column in study.task.columns], _data(source)
+    every = pd.concat([pd.read_csv(path) for path in sorted(source.glob("*/cohort.csv"))], ignore_index=True)
+    labels = {str(value): label for value, label in data.label_map.items()}
+    outcome = (every[data.label].astype(str).map(labels) == study.task.positive).to_numpy()
     trains = (every["split"] == "train").to_numpy()
-    values = scaler.fit(every[names][trains]).transform(every[names])
-    model = make_pipeline(LogisticRegression(C=0.01, max_iter=2000))
-    model.fit(np.nan_to_num(values[trains]), outcome[trains])
-    return float(roc_auc_score(outcome[~trains], model.decision_function(np.nan_to_num(values[~trains]))))
+    values = np.nan_to_num(scaler.fit(every[names][trains]).transform(every[names]))
+    model = LogisticRegression(C=0.01, max_iter=2000).fit(values[trains], outcome[trains])
+    memberships = group_memberships(every[~trains], data)
+    found = Scores(
+        labels=outcome[~trains].astype(np.int64),
+        scores=model.decision_function(values[~trains]),
+        patients=every[data.patient][~trains].astype(str).tolist(),
+        groups={name: np.array([each.get(name, "") for each in memberships]) for name in data.groups},
+    )
+    return by_group.joined([found])
 
 
-def _label_map(source: Path) -> dict[str, str]:
-    return dict(load_site(next(iter(sorted(source.glob("*/site.yaml"))))).data.label_map)
-
-
-def _label_column(source: Path) -> str:
-    return load_site(next(iter(sorted(source.glob("*/site.yaml"))))).data.label
+def _data(source: Path) -> Data:
+    """Return how the sites' tables are read, which is the same for all."""
+    return load_site(next(iter(sorted(source.glob("*/site.yaml"))))).data
 
 
 def _delta_times_patients(source: Path) -> float:

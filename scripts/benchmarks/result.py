@@ -3,8 +3,8 @@
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,21 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Figures by row and column, for what is compared and has no target.
+
+    Attributes:
+        title: What it shows, for readers of the page.
+        columns: Names of the columns.
+        rows: Name of a row to its numbers, in the order of the columns; None where one is not defined.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True)
 class Result:
     """What was measured.
 
@@ -49,17 +64,20 @@ class Result:
         figures: Name to number; the unit is the end of the name, for example ``overhead_seconds``.
         seeds: Of all chance in it.
         notes: What a reader must know to judge a figure.
+        grids: Further figures, shown below the notes.
     """
 
     figures: Mapping[str, float]
     seeds: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    grids: tuple[Grid, ...] = ()
 
 
 def document(benchmark: Benchmark, result: Result) -> dict[str, Any]:
     """Return a result as JSON; a target whose figure is missing raises KeyError.
 
-    Keys: ``benchmark``, ``what``, ``figures``, ``targets`` (limit, op, met of each), ``machine``, ``seeds``, ``notes``.
+    Keys: ``benchmark``, ``what``, ``figures``, ``targets`` (limit, op, met of each), ``machine``, ``seeds``, ``notes``,
+    and ``grids`` (title, columns, rows of each) where there are some.
     """
     return {
         "benchmark": benchmark.name,
@@ -72,7 +90,7 @@ def document(benchmark: Benchmark, result: Result) -> dict[str, Any]:
         "machine": _machine(),
         "seeds": list(result.seeds),
         "notes": list(result.notes),
-    }
+    } | ({"grids": [asdict(grid) for grid in result.grids]} if result.grids else {})
 
 
 def _machine() -> str:
@@ -107,6 +125,7 @@ def _section(found: Mapping[str, Any]) -> str:
             *rows,
             f"\n{found['machine']}; seeds {seeds}.",
             *_lines(found["notes"]),
+            *map(_grid, found.get("grids", [])),
             "",
         ]
     )
@@ -119,3 +138,13 @@ def _row(name: str, figure: float, target: Mapping[str, Any] | None) -> str:
 
 def _lines(notes: Iterable[str]) -> list[str]:
     return [f"- {note}" for note in notes]
+
+
+def _grid(grid: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {' | '.join(map(_number, numbers))} |" for name, numbers in grid["rows"].items()]
+    head = f"|  | {' | '.join(grid['columns'])} |\n|{'---|' * (len(grid['columns']) + 1)}"
+    return "\n".join([f"\n{grid['title']}\n", head, *rows])
+
+
+def _number(number: float | None) -> str:
+    return "" if number is None else f"{number:.4g}"

@@ -1,7 +1,7 @@
 """A study run in one process, and how well its final model tells the test patients of each site."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -30,10 +30,14 @@ class Scores:
     Attributes:
         labels: int[N], 1 for the positive class.
         scores: float64[N], probability of the positive class.
+        patients: N identifiers.
+        groups: Attribute to str[N], the group of each; empty where it has none.
     """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
+    patients: Sequence[str] = ()
+    groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
 
 def federate(sites: Mapping[str, Path], *, overrides: Sequence[str], results: Path) -> dict[str, Scores]:
@@ -62,7 +66,18 @@ def _scored(run: Path, site_file: Path) -> Scores:
     positive = study.task.labels.index(study.task.positive)
     with torch.no_grad():
         scores = model(states).double().softmax(dim=1)[:, positive].numpy()
-    return Scores(np.array([example.label == positive for example in examples], dtype=np.int64), scores)
+    return of_examples(examples, scores, positive=positive)
+
+
+def of_examples(examples: Sequence[Example], scores: NDArray[np.float64], *, positive: int) -> Scores:
+    """Return the scores beside what is known of their examples."""
+    attributes = sorted({attribute for example in examples for attribute in example.groups})
+    return Scores(
+        labels=np.array([example.label == positive for example in examples], dtype=np.int64),
+        scores=scores,
+        patients=[example.patient for example in examples],
+        groups={name: np.array([example.groups.get(name, "") for example in examples]) for name in attributes},
+    )
 
 
 def kept_states(

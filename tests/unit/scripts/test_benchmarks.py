@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.benchmarks.registry import BENCHMARKS
-from scripts.benchmarks.result import Benchmark, Result, Target, document, keep, page
+from scripts.benchmarks.result import Benchmark, Grid, Result, Target, document, keep, page
 from scripts.benchmarks.timeline import round_times
 
 BENCHMARK = Benchmark("speed", "How fast.", {"a_seconds": Target("<=", 4.0), "b_ratio": Target(">=", 2.0)})
@@ -30,6 +30,14 @@ def test_the_page_shows_figures_and_what_was_missed(tmp_path: Path) -> None:
     assert "| c | 7 |  |  |" in written
     assert "seeds 1, 2" in written
     assert "- A note." in written
+
+
+def test_the_page_shows_grids_and_leaves_what_is_not_defined_empty(tmp_path: Path) -> None:
+    grid = Grid("By site:", ("mean", "worst"), {"north": (0.5, None), "south": (1, 0.12345)})
+    keep(document(BENCHMARK, Result({"a_seconds": 4.0, "b_ratio": 1.9}, (1,), ("A note.",), (grid,))), tmp_path)
+    written = page(tmp_path)
+    assert "- A note.\n\nBy site:\n\n|  | mean | worst |\n|---|---|---|\n| north | 0.5 |  |\n" in written
+    assert "| south | 1 | 0.1235 |" in written or "| south | 1 | 0.1234 |" in written
 
 
 def test_the_kept_results_are_those_of_the_page() -> None:
