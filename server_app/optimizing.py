@@ -1,7 +1,7 @@
 """How the coordinator steps along the combined update.
 
 To add an optimiser: write a function with the signature of ``plain``, add it to ``OPTIMIZERS``, say in
-``fedfm.config.coherence_combining`` what its parameters may be, and add ``conf/optimizing/<name>.yaml``. Keyword-only
+``fedfm.config.coherence.combining`` what its parameters may be, and add ``conf/optimizing/<name>.yaml``. Keyword-only
 arguments are the rule's parameters.
 """
 

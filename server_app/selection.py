@@ -2,7 +2,7 @@
 
 To add a rule: write a function with the signature of ``everyone``, add it to ``SELECTIONS``, say in ``fedfm.signals``
 what it needs, and add ``conf/selection/<name>.yaml``. Further keyword-only arguments are the rule's parameters; their
-ranges stand in ``fedfm.config.coherence_selection``.
+ranges stand in ``fedfm.config.coherence.selection``.
 
 Every rule answers the same for the same sites, round, seed and candidates, whatever the order of the sites; none picks
 fewer than ``min_sites`` while there are so many; and with each, a site that stays is asked again and again.

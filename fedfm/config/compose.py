@@ -17,7 +17,8 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fedfm.config.checks import build
-from fedfm.config.coherence import RULE_SETTINGS, check_rules, check_site, check_study
+from fedfm.config.coherence.site import check_site
+from fedfm.config.coherence.study import RULE_SETTINGS, check_rules, check_study
 from fedfm.config.origins import Source, read_source
 from fedfm.config.overrides import Change, read_overrides
 from fedfm.config.problems import Place, Problems

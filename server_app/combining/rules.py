@@ -1,7 +1,7 @@
 """The combiners by name.
 
 To add one: write a function with the signature of ``linear``, add it to ``COMBINERS``, say in
-``fedfm.config.coherence_combining`` what it goes with, and add ``conf/combining/<name>.yaml``. Keyword-only arguments
+``fedfm.config.coherence.combining`` what it goes with, and add ``conf/combining/<name>.yaml``. Keyword-only arguments
 are the rule's parameters.
 """
 

@@ -2,7 +2,7 @@
 
 A rule maps what was heard of the sites to the coefficients of their updates. To add one: write a function with the
 signature of ``cohort``, add it to ``RULES``, say in ``fedfm.signals`` what it needs, in
-``fedfm.config.coherence_weighting`` what its parameters may be, and add ``conf/weighting/<name>.yaml``. Keyword-only
+``fedfm.config.coherence.weighting`` what its parameters may be, and add ``conf/weighting/<name>.yaml``. Keyword-only
 arguments are the rule's parameters. A rule whose weights are non-negative and sum to 1 goes through ``guarded``.
 """
 

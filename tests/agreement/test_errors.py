@@ -54,7 +54,7 @@ def test_numbers_put_together_at_run_time_are_all_known() -> None:
 
 
 def test_every_problem_of_a_configuration_has_a_number_and_every_number_a_use() -> None:
-    modules = (ROOT / "fedfm" / "config").glob("*.py")
+    modules = (ROOT / "fedfm" / "config").rglob("*.py")
     used = {number for file in modules for number in re.findall(r"""(?:add|add_at)\(\s*"(E\d{3})""", file.read_text())}
     assert used == set(CODES)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedfm.config.coherence_combining import COMBINING, OPTIMIZING
+from fedfm.config.coherence.combining import COMBINING, OPTIMIZING
 from fedfm.config.compose import compose_study, study_from_json, study_to_json
 from fedfm.errors import ConfigErrors
 from server_app.combining.rules import COMBINERS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedfm.config.coherence_low_rank import OF_GRAM, check_low_rank
+from fedfm.config.coherence.low_rank import OF_GRAM, check_low_rank
 from fedfm.config.compose import compose_study
 from fedfm.config.problems import Place, Problems
 from fedfm.config.study import Rule, Study
@@ -35,7 +35,6 @@ def test_each_goes_with_its_adapter(rule: str) -> None:
         ("fedex", "adapter=ffa_lora", "averages the products of lora"),
         ("fedex", "privacy=patient", "more noise than that of averaged factors"),
         *[(rule, "personal=ditto", "another basis") for rule in FITTING],
-        *[(rule, "baseline=alone", "starts from frozen parameters") for rule in ("ffa_svd", "fedex")],
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(rule: str, override: str, reason: str) -> None:

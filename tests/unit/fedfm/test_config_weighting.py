@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from fedfm.config.coherence_weighting import PARAMETERS
+from fedfm.config.coherence.weighting import PARAMETERS
 from fedfm.config.compose import compose_study, study_from_json, study_to_json
 from fedfm.errors import ConfigErrors
 from fedfm.signals import asks_losses, audit_attribute

@@ -236,7 +236,7 @@ def test_the_coordinator_sends_a_only_where_the_combiner_turns_it() -> None:
 
 
 def test_rules_of_inner_products_are_those_that_ask_for_them() -> None:
-    from fedfm.config.coherence_low_rank import OF_GRAM  # noqa: PLC0415
+    from fedfm.config.coherence.low_rank import OF_GRAM  # noqa: PLC0415
     from server_app.combining.rules import COMBINERS  # noqa: PLC0415
 
     assert {rule for rule, needs in WEIGHTING_NEEDS.items() if GRAM in needs} <= set(OF_GRAM)

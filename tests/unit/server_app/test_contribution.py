@@ -10,7 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from fedfm.arrays import Arrays
-from fedfm.config.coherence_contribution import WEIGHTED_SUMS
+from fedfm.config.coherence.contribution import WEIGHTED_SUMS
 from fedfm.config.compose import compose_study
 from fedfm.config.study import Rule, Study
 from fedfm.errors import ConfigError, ConfigErrors, EngineError

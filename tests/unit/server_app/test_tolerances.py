@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedfm.config import coherence_fairness
+from fedfm.config.coherence import fairness
 from fedfm.config.compose import compose_study
 from fedfm.config.study import Fairness
 from fedfm.errors import ConfigErrors, EngineError
@@ -74,7 +74,7 @@ def test_a_report_goes_on_and_a_stop_ends_the_run_after_the_evaluation_that_show
 
 
 def test_the_names_of_limits_are_those_of_the_gaps() -> None:
-    assert coherence_fairness.GROUP_GAPS == gaps.GAPS
+    assert fairness.GROUP_GAPS == gaps.GAPS
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_between_sites_is_dersimonian_laird_where_no_noise_stands_out() -> None:
 
 
 def test_the_ceiling_is_above_what_can_be_told() -> None:
-    from fedfm.config.coherence_weighting import LARGEST_LOSS, PARAMETERS  # noqa: PLC0415 - of another layer
+    from fedfm.config.coherence.weighting import LARGEST_LOSS, PARAMETERS  # noqa: PLC0415 - of another layer
 
     ceiling = PARAMETERS["propfair"]["ceiling"]
     assert LARGEST_LOSS == LOSS_CAP

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from fedfm.config.coherence.parameters import Number, check_parameters
 from fedfm.config.problems import Problems
-from fedfm.config.rule_parameters import Number, check_parameters
 from fedfm.config.study import Study
 
 _SHARE = Number(0, 1, above=True)

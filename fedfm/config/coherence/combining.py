@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from fedfm.config.coherence.parameters import Number, check_parameters
 from fedfm.config.problems import Problems
-from fedfm.config.rule_parameters import Number, check_parameters
 from fedfm.config.study import Study
 
 _FAULTY = Number(1, 1000, is_whole=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from fedfm.config.coherence.parameters import Number, Word, check_parameters
 from fedfm.config.problems import Problems, shown
-from fedfm.config.rule_parameters import Number, Word, check_parameters
 from fedfm.config.study import Study
 
 LARGEST_LOSS = 2.0
