@@ -78,7 +78,14 @@ def test_a_site_of_two_groups_has_no_sign_where_another_knows_three() -> None:
     assert set(later.gaps) == {"b"}
 
 
-@pytest.mark.parametrize("tables", [{"x": of_positives(0, 0), "y": of_positives(9, 9)}, {"y": of_positives(9, 9)}])
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"x": of_positives(0, 0), "y": of_positives(9, 9)},
+        {"y": of_positives(9, 9)},
+        {"x": of_positives(0, 0), "y": of_positives(9, 9), "z": of_positives(2, 9)},  # not the gap of the other two
+    ],
+)
 def test_no_positives_or_no_second_group_are_no_gap(tables: dict[str, Table]) -> None:
     signals = heard(counted("a", **tables))
     assert signals.gaps == {}
