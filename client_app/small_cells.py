@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from client_app.asked import Round
 from client_app.data.groups import declared_groups
 from client_app.kept import written_once
-from client_app.rounds import Round
 from fedfm.config.study import Study
 from fedfm.metrics import suppression
 from fedfm.metrics.counts import by_class, halves

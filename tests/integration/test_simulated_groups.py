@@ -99,3 +99,25 @@ def test_a_hospital_without_audit_patients_takes_part_and_answers_with_noise(tmp
     assert "2 of 2 hospitals" in output
     assert [event for event in happened(tmp_path / "results") if isinstance(event, events.LossMeasured)]
     assert not [event for event in happened(tmp_path / "results") if isinstance(event, events.SiteLeftOut)]
+
+
+def test_hospitals_without_small_cells_show_many_or_nobody_and_the_run_goes_on(tmp_path: Path) -> None:
+    """The default policy, with exact counts: one count of test patients leaves, and no answer of few."""
+    policy = OPEN.replace("small_cells: none", "small_cells: cms")
+    assert policy != OPEN
+    for name, patients in (("hospital-a", 1600), ("hospital-b", 40)):
+        write_hospital(tmp_path / "sites" / name, patients=patients, policy=policy, name=name)
+    code, output = simulated(
+        tmp_path / "sites", tmp_path / "results", *STUDY, "training.local_steps=20", "weighting=power"
+    )
+    assert code == 0, output
+    told = happened(tmp_path / "results")
+    assert not [event for event in told if isinstance(event, events.SiteLeftOut)]
+    figures = {(e.site, e.round): e.performance for e in told if isinstance(e, events.SiteEvaluated)}
+    assert [at for at, known in figures.items() if known] == [("hospital-a", 2)]
+    patients = figures["hospital-a", 2].patients.value  # type: ignore[union-attr]
+    assert patients == round(patients) >= LEAST_PATIENTS
+    lost = [event for event in told if isinstance(event, events.LossMeasured)]
+    assert [set(event.sites) for event in lost] == [{"hospital-a"}] * 2
+    weights = [event.weights["hospital-b"] for event in told if isinstance(event, events.RoundCombined)]
+    assert weights == [pytest.approx(0.5)] * 2  # what is not told counts as the cohort does, and never as zero

@@ -15,8 +15,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from client_app import small_cells
+from client_app.asked import Round
 from client_app.ledger import Ledger
-from client_app.rounds import Round
 from client_app.small_cells import without_small_cells
 from fedfm.config import site as site_config
 from fedfm.config.compose import compose_study
