@@ -86,7 +86,7 @@ def _reasons(summary: Summary) -> list[str]:
     reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
     if summary.chosen is not None:
-        reasons.append(f"The result is the model of round {summary.chosen.round}: {'; '.join(summary.chosen.reasons)}.")
+        reasons.append(f"The result is the model of round {summary.chosen.round}: {summary.chosen.reasons[-1]}.")
     if summary.combined and not summary.performance:
         reasons.append("No site has evaluated the model: nothing is known about how good it is.")
     if summary.performance:
