@@ -10,16 +10,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fedfm.errors import EngineError, WireError
-from fedfm.metrics.performance import Estimate, Performance, performance
+from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
 from server_app.report import console, events
 from server_app.report.files import make_run_folder
-from server_app.report.markup import UNKNOWN
-from server_app.report.page import _cells, page, write_report
+from server_app.report.page import page, write_report
 from server_app.report.summary import summarise
 from server_app.report.verdict import Verdict, verdict
 
@@ -301,9 +299,3 @@ def test_results_that_cannot_be_written_are_a_clear_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(EngineError, match="REPORT-E003"):
         make_run_folder(tmp_path / "file", study="demo", now=datetime.now(UTC))
-
-
-def test_a_report_prints_no_noised_count_of_few() -> None:
-    few, many = np.full((2, 2), 2.5), np.full((2, 2), 26.0)
-    for cells, sd, printed in ((few, 1.0, UNKNOWN), (many, 1.0, "104"), (few, 0.0, "10")):
-        assert _cells(performance(cells, cells_sd=sd, positive=1))[0] == printed
