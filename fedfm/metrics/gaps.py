@@ -19,8 +19,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from fedfm.metrics.groups import LEAST_PATIENTS
-from fedfm.metrics.performance import Cells, Estimate
+from fedfm.metrics.performance import LEAST_PATIENTS, Cells, Estimate
 from fedfm.metrics.rates import Rates, critical, rates, wilson
 
 GAPS = ("demographic_parity", "equal_opportunity", "equalized_odds", "accuracy")

@@ -4,10 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedfm.metrics.performance import OF_SCORES, Cells, Estimate, performance, share_of
-
-LEAST_PATIENTS = 11
-"""Fewest patients of a figure, for certain: smaller cells are not shown (CMS cell size suppression policy)."""
+from fedfm.metrics.performance import LEAST_PATIENTS, OF_SCORES, Cells, Estimate, performance, share_of
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ from fedfm.metrics import calibration
 
 Cells = NDArray[np.float64]
 
+LEAST_PATIENTS = 11
+"""Fewest patients of a figure, for certain: smaller cells are not shown (CMS cell size suppression policy)."""
+
 _Z = 1.96  # 95 % of a normal distribution
 _ADDED = 4.0  # patients, as in Agresti and Coull
 
@@ -91,14 +94,19 @@ def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
         cells: float64[C, K] as ``fedfm.metrics.counts.patient_cells`` counts them; noise may make some negative.
         cells_sd: Standard deviation of the noise in each cell, in patients; 0 where counts are exact.
         positive: Index of the positive class of a two-class task.
+
+    Returns:
+        Where the counts have noise, a figure is None unless it is over ``LEAST_PATIENTS`` for certain, of each class
+        that it compares. Exact counts are what a site shows under its own policy (``fedfm.metrics.suppression``).
     """
+    least = LEAST_PATIENTS if cells_sd else 0.0
     total = float(cells.sum())
     spread = _Z * cells_sd * np.sqrt(cells.size)
     patients = Estimate(total, total - spread, total + spread)
     everyone = np.ones_like(cells)
 
     def share(part: Cells, whole: Cells) -> Estimate | None:
-        return share_of(cells, part, whole, cells_sd=cells_sd)
+        return share_of(cells, part, whole, cells_sd=cells_sd, least=least)
 
     is_most_frequent = np.zeros_like(cells)
     is_most_frequent[cells.sum(axis=1).argmax()] = 1
@@ -113,16 +121,17 @@ def performance(cells: Cells, *, cells_sd: float, positive: int) -> Performance:
     found, spared = is_positive * is_above, (1 - is_positive) * (1 - is_above)
     both = (is_positive, 1 - is_positive)
     has_bins = cells.shape[1] > 2
+    by_class = has_bins and all(_are_many(cells, whole, cells_sd=cells_sd, least=least) for whole in both)
     return Performance(
         patients=patients,
         accuracy=share(found + spared, everyone),
         sensitivity=share(found, is_positive),
         specificity=share(spared, 1 - is_positive),
-        auroc=_estimate(lambda c: _auroc(c, positive), cells, cells_sd, both) if has_bins else None,
+        auroc=_estimate(lambda c: _auroc(c, positive), cells, cells_sd, both) if by_class else None,
         prevalence=share(is_positive, everyone),
         brier=share(_squared_distance(cells.shape[1], positive), everyone) if has_bins else None,
         baseline=baseline,
-        **(_of_scores(cells, cells_sd, positive) if has_bins else {}),
+        **(_of_scores(cells, cells_sd, positive) if by_class else {}),
     )
 
 
@@ -139,9 +148,14 @@ def share_of(cells: Cells, part: Cells, whole: Cells, *, cells_sd: float, least:
     Returns:
         None where the whole cannot be told from zero, or from fewer patients than ``least``.
     """
-    if (cells * whole).sum() - _Z * cells_sd * np.sqrt(whole.sum()) < least:
+    if not _are_many(cells, whole, cells_sd=cells_sd, least=least):
         return None
     return _estimate(lambda c: _ratio(c, part, whole), cells, cells_sd, (whole,))
+
+
+def _are_many(cells: Cells, whole: Cells, *, cells_sd: float, least: float) -> bool:
+    """Whether the whole has as many patients as ``least`` for certain (95 %)."""
+    return bool((cells * whole).sum() - _Z * cells_sd * np.sqrt(whole.sum()) >= least)
 
 
 def _of_scores(cells: Cells, cells_sd: float, positive: int) -> dict[str, Estimate | None]:

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from fedfm.metrics.groups import LEAST_PATIENTS, GroupFigures
-from fedfm.metrics.performance import Estimate
+from fedfm.metrics.groups import GroupFigures
+from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 from server_app.report.charts import Series, curves, forest, said
 from server_app.report.markup import UNKNOWN, Element, element, table
 from server_app.report.summary import EVERYONE, Summary

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from fedfm.metrics.performance import Estimate, Performance
+from fedfm.metrics.performance import LEAST_PATIENTS, Estimate, Performance
 from fedfm.privacy_statement import markdown
 from fedfm.wire import PrivacySpent
 from server_app.report.charts import Series, bars, curves, forest, said
@@ -176,7 +176,10 @@ def _series(summary: Summary, name: str) -> list[Series]:
 
 def _cells(performance: Performance) -> list[str]:
     figures: list[Estimate | None] = [getattr(performance, name) for name in _FIGURES]
-    return [f"{performance.patients.value:.0f}", *(UNKNOWN if figure is None else said(figure) for figure in figures)]
+    patients = performance.patients
+    is_noised = patients.low < patients.high  # an exact count is what the hospital shows by its own policy
+    counted = UNKNOWN if is_noised and patients.value < LEAST_PATIENTS else f"{patients.value:.0f}"
+    return [counted, *(UNKNOWN if figure is None else said(figure) for figure in figures)]
 
 
 def _budget(summary: Summary) -> Element | None:

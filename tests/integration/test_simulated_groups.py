@@ -12,7 +12,7 @@ from fedfm.config.compose import compose_study, load_site
 from fedfm.config.study import Study
 from fedfm.examples import Example
 from fedfm.metrics.counts import LOSS_CAP
-from fedfm.metrics.groups import LEAST_PATIENTS
+from fedfm.metrics.performance import LEAST_PATIENTS
 from fedfm.model.build import build_model
 from fedfm.parameters import load_trainable
 from server_app.report import events

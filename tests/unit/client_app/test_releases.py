@@ -206,7 +206,7 @@ def test_groups_are_counted_in_the_last_round_only() -> None:
 
 def test_losses_are_there_only_where_the_study_asks() -> None:
     assert releases.evaluate(asked(study_of(), number=1)).losses
-    silent = releases.evaluate(asked(study_of("evaluation.audit_loss=false")))
+    silent = releases.evaluate(asked(study_of("evaluation.audit_loss=false", "weighting=cohort")))
     assert (silent.losses, silent.losses_sd) == ({}, 0.0)
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from fedfm.metrics.counts import LOSS_CAP, clipped_loss, group_tables, patient_cells
-from fedfm.metrics.groups import LEAST_PATIENTS, group_figures
-from fedfm.metrics.performance import mean_of, performance
+from fedfm.metrics.groups import group_figures
+from fedfm.metrics.performance import LEAST_PATIENTS, mean_of, performance
 from tests.unit.fedfm.test_metrics import some, value
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedfm.metrics import suppression
+from fedfm.metrics.performance import performance
 from fedfm.metrics.suppression import OTHER, RULES, UNLISTED, Rule
 
 CMS, ROUND5 = Rule(11, 1), Rule(8, 5)
@@ -206,3 +207,13 @@ def test_who_knows_the_rule_itself_pins_no_small_cell(cells: int) -> None:
         compared += int(is_small_somewhere.sum())
         assert not (is_small_somewhere & (lowest == highest)).any()
     assert compared > 10
+
+
+def test_figures_of_noised_counts_are_over_eleven_for_certain() -> None:
+    """Of each class that they compare; of exact counts a site has decided itself."""
+    cells = table(*[40] * 10, *[1.5] * 10)
+    noised, exact = (performance(cells, cells_sd=sd, positive=1) for sd in (1.0, 0.0))
+    known = {name for name, figure in vars(noised).items() if figure is not None}
+    assert known == {"patients", "accuracy", "specificity", "prevalence", "brier", "baseline"}
+    assert all(figure is not None for figure in vars(exact).values())
+    assert performance(cells * 2, cells_sd=1.0, positive=1).sensitivity is not None

@@ -4,10 +4,13 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from fedfm.metrics.groups import GroupFigures
-from fedfm.metrics.performance import Estimate
+from fedfm.metrics.performance import Estimate, performance
 from server_app.report import console, events
-from server_app.report.page import write_report
+from server_app.report.markup import UNKNOWN
+from server_app.report.page import _cells, write_report
 from tests.unit.server_app.test_report import a_run, kept
 
 FEMALE = GroupFigures(Estimate(80, 70, 90), Estimate(0.75, 0.6, 0.9), Estimate(0.5, 0.3, 0.7), Estimate(0.25, 0.1, 0.4))
@@ -92,3 +95,9 @@ def test_hostile_names_of_groups_are_text(tmp_path: Path) -> None:
     text = rendered(tmp_path, [*a_run()[:-1], hostile, a_run()[-1]])
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_a_report_prints_no_noised_count_of_few() -> None:
+    few, many = np.full((2, 2), 2.5), np.full((2, 2), 26.0)
+    for cells, sd, printed in ((few, 1.0, UNKNOWN), (many, 1.0, "104"), (few, 0.0, "10")):
+        assert _cells(performance(cells, cells_sd=sd, positive=1))[0] == printed
