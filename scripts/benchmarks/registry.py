@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from scripts.benchmarks import (
+    demo_fairness,
     heart_disease,
     icu_notes,
     icu_tables,
@@ -29,5 +30,6 @@ BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
         heart_disease,
         icu_notes,
         icu_tables,
+        demo_fairness,
     )
 }
