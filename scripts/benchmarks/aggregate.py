@@ -130,9 +130,7 @@ def measured(weighting: str, combining: str, sites: int, *, layers: int = LAYERS
         ConfigError: A rule's file does not fit its function.
     """
     parameters, frozen = _adapter(layers)
-    study = replace(
-        compose_study().value, weighting=_rule("weighting", weighting), combining=_rule("combining", combining)
-    )
+    study = replace(compose_study([f"weighting={weighting}"]).value, combining=_rule("combining", combining))
     names = [f"site-{number:04d}" for number in range(sites)]
     replies, signals = _replies(names, study, layout(parameters)), _signals(names)
     aggregation, chance = Aggregation(study, frozen), np.random.default_rng(SEED)

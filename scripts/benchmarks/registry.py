@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from scripts.benchmarks import (
     aggregate,
+    demo_fairness,
     heart_disease,
     icu_notes,
     icu_tables,
@@ -31,5 +32,6 @@ BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
         heart_disease,
         icu_notes,
         icu_tables,
+        demo_fairness,
     )
 }

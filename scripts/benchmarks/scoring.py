@@ -1,5 +1,6 @@
 """A study run in one process, and how well its final model tells the test patients of each site."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,16 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from client_app.data.catalog import load_splits
+from client_app.site import agreed_plan
 from client_app.state_cache import cached_states
+from fedfm import statistics
+from fedfm.arrays import Arrays
 from fedfm.config.compose import load_site, study_from_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.examples import Example
 from fedfm.model.build import load_adapter
+from fedfm.plan import sd
 from server_app.simulate import simulate
 
 _T = 2.776  # 97.5 % point of Student's t with 4 degrees of freedom
@@ -60,13 +65,26 @@ def federate(sites: Mapping[str, Path], *, overrides: Sequence[str], results: Pa
 
 def _scored(run: Path, site_file: Path) -> Scores:
     study = study_from_json((run / "config.resolved.json").read_text(encoding="utf-8"))
-    site, model = load_site(site_file), load_adapter(run / "adapter")
+    site = load_site(site_file)
+    model = load_adapter(run / "adapter", statistics=_own_statistics(site, study))
     examples = load_splits(site, study.task).test
     states = kept_states(site, study, examples, model.encode)
     positive = study.task.labels.index(study.task.positive)
     with torch.no_grad():
         scores = model(states).double().softmax(dim=1)[:, positive].numpy()
     return of_examples(examples, scores, positive=positive)
+
+
+def _own_statistics(site: Site, study: Study) -> Arrays | None:
+    """Return what the site standardised by in its latest run; None where it did not by its own statistics."""
+    release = agreed_plan(site, study).statistics
+    if study.standardize.method != "site" or release is None:
+        return None
+    latest = max(Path(site.state).glob("statistics-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    sums = np.array(json.loads(latest.read_text(encoding="utf-8")), dtype=np.float64)
+    noise = sd(release) * statistics.bound(study)
+    found = statistics.pooled(study, sums, sums_sd=noise, declared=site.declared_patients)
+    return statistics.for_model(found, study)
 
 
 def of_examples(examples: Sequence[Example], scores: NDArray[np.float64], *, positive: int) -> Scores:

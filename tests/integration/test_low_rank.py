@@ -28,7 +28,7 @@ from tests.integration.conftest import CANARY, write_hospital
 from tests.integration.test_simulate import NAMES, OPEN, simulated
 
 OPENLY = ["privacy=none", "evaluation=exact", "explainability=none"]
-SMALL = ["model=tiny", "rounds=2", "min_sites=2", "adapter.rank=4", "training.learning_rate=0.5"]
+SMALL = ["model=tiny", "weighting=cohort", "rounds=2", "min_sites=2", "adapter.rank=4", "training.learning_rate=0.5"]
 STUDIES: Mapping[str, list[str]] = {
     "ffa_svd": ["combining=ffa_svd", "adapter=ffa_lora"],
     "flexlora": ["combining=flexlora", "adapter=lora"],

@@ -7,9 +7,9 @@ from fedfm.examples import Example
 from scripts.benchmarks import flamby, heart_disease, icu_notes, icu_tables
 from scripts.benchmarks.flamby import Centre, fedavg_accuracy
 from scripts.benchmarks.heart_disease import mean_site_accuracy, patients_half_width
-from scripts.benchmarks.icu_notes import FOLDS, Region, baselines_of, folds_of
+from scripts.benchmarks.icu_notes import FOLDS, Fold, Region, baselines_of, folds_of
 from scripts.benchmarks.registry import BENCHMARKS
-from scripts.benchmarks.scoring import Scores
+from scripts.benchmarks.scoring import Scores, auroc
 
 
 def centre(seed: int, *, scale: float = 1.0, shift: float = 0.0) -> Centre:
@@ -75,10 +75,26 @@ def test_baselines_read_what_they_are_given() -> None:
     regions = {name: region(name, seed=seed) for seed, name in enumerate(("east", "west"))}
     fold_of = folds_of(regions)
     tested = {patient for patient, fold in fold_of.items() if fold == 0}
-    found = baselines_of(regions, tested)
+    fold = baselines_of(regions, tested)
+    found = fold.aurocs
     assert set(found) == {f"{name} {kind}" for name in ("pooled", "east", "west") for kind in ("tfidf", "frozen")}
     assert found["pooled tfidf"] == found["east tfidf"] == 1.0
     assert 0.2 < found["pooled frozen"] < 0.8
+    pooled = fold.scores["pooled frozen"]
+    assert set(pooled.patients) == tested
+    assert auroc([pooled]) == pytest.approx(found["pooled frozen"])
+
+
+def group_scores(fold: int) -> dict[str, Scores]:
+    """A federation that ranks men the wrong way round, and two models that do not."""
+    labels, sex = np.array([0, 1] * 30), np.array(["female"] * 30 + ["male"] * 30)
+    patients = [f"{fold}-{number:02}" for number in range(60)]
+    right = labels + np.random.default_rng(fold).normal(0, 0.8, 60)
+    turned = np.where(sex == "male", 1 - labels, right)
+    return {
+        name: Scores(labels, scores, patients, {"sex": sex})
+        for name, scores in {"federated": turned, "epsilon3": right, "pooled frozen": right}.items()
+    }
 
 
 def test_every_figure_of_a_fold_reaches_the_result() -> None:
@@ -86,12 +102,17 @@ def test_every_figure_of_a_fold_reaches_the_result() -> None:
     names += [f"{name} {kind}" for name in ("pooled", "east", "west") for kind in ("tfidf", "frozen")]
     fold = dict(zip(names, [0.8, 0.75, 0.7, 0.6, 0.81, 0.79, 0.55, 0.65, 0.5, 0.72], strict=True))
     fold |= {"epsilon1": 0.6, "epsilon8": 0.78}
-    figures = icu_notes._result([fold] * FOLDS, ["east", "west"]).figures
+    folds = [Fold(fold, group_scores(number)) for number in range(FOLDS)]
+    result = icu_notes._result(folds, ["east", "west"])
+    figures = result.figures
     assert [figures[f"epsilon{e}_loss_points"] for e in (1, 3, 8)] == pytest.approx([20, 5, 2])
     assert figures["local_best_auroc"] == pytest.approx(0.72)
     assert figures["points_above_local_best"] == pytest.approx(8)
     assert figures["regions_better_than_alone"] == 1  # east, not west
     assert set(icu_notes.BENCHMARK.targets) <= set(figures)
+    assert figures["worst_subgroup_points"] > 10  # the federation fails the men, of all folds together
+    assert figures["epsilon3_worst_subgroup_points"] == 0
+    assert result.grids[0].rows["sex=male"][0] == FOLDS * 30  # fewer than a hundred in each fold
 
 
 def test_the_public_benchmarks_are_registered() -> None:

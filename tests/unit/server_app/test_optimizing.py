@@ -160,7 +160,7 @@ def test_what_an_optimiser_keeps_lies_beside_the_checkpoint(rule: str) -> None:
     reply = TrainReply("a", 1, LAYOUT, {}, 60, 4, 0.5, SPENT)
     with Updates(PARAMETERS, Path(tempfile.gettempdir())) as updates:
         updates.append("a", {name: np.full_like(array, 0.5) for name, array in PARAMETERS.items()})
-        aggregated = aggregation.aggregate(PARAMETERS, updates, {"a": reply}, Signals())
+        aggregated = aggregation.aggregate(PARAMETERS, updates, {"a": reply}, Signals(positive=1))
     kept = aggregation.kept()
     moved = aggregated.parameters["head.bias"] - PARAMETERS["head.bias"]
     assert (moved > 0).all()

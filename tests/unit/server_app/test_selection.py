@@ -187,7 +187,7 @@ def test_a_study_without_privacy_has_spent_no_share() -> None:
     ],
 )
 def test_a_parameter_out_of_range_is_refused(override: str) -> None:
-    with pytest.raises(ConfigErrors, match=r"STUDY-E008.*selection\.params"):
+    with pytest.raises(ConfigErrors, match=r"STUDY-E00[38].*selection\.params"):
         compose_study(override.split())
 
 
