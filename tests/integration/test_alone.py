@@ -171,6 +171,7 @@ CHECKS: dict[str, Callable[[Path, Arrays], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CHECKS)
 def test_training_and_count_bear_the_plans_noise(what: str, tmp_path: Path, start: Arrays) -> None:
     CHECKS[what](tmp_path, start)
@@ -214,6 +215,7 @@ def count_without_noise() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "fault"),
     [
@@ -238,6 +240,7 @@ def opacus_epsilon(charges: list[Charge], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")  # of the oracle
 @pytest.mark.parametrize(
     "overrides", [("evaluation.groups=false",), pytest.param(("training.sample_rate=0.25",), marks=pytest.mark.slow)]
@@ -263,6 +266,7 @@ def test_all_of_a_run_with_training_alone_costs_what_opacus_says_and_stays_withi
     assert told.run == told.train == pytest.approx(told.planned)
 
 
+@pytest.mark.slow
 def test_a_site_that_takes_fewer_steps_says_so_is_charged_for_them_and_adds_the_full_plans_noise(
     tmp_path: Path, start: Arrays
 ) -> None:

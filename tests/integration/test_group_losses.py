@@ -177,6 +177,7 @@ def noise_shared_by_all() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [without_noise, noise_for_one_number, noise_shared_by_all])
 def test_a_fault_in_the_noise_of_group_losses_is_caught(
     fault: Callable[[], AbstractContextManager[None]], tmp_path: Path, start: Arrays

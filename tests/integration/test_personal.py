@@ -176,6 +176,7 @@ class Softmax(nn.Module):
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.05, 0.5, 4.0])
 def test_pulled_to_zero_it_is_scikit_learns_ridge_logistic_regression(weight: float) -> None:
     """Ditto's objective with w = 0: mean loss + weight / 2 * |v|^2. With a step of 1, the last weight is past where

@@ -28,6 +28,7 @@ def reference(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_chosen_model_is_the_result_and_the_ledgers_hold_what_was_planned(tmp_path: Path) -> None:
     sites = federation(tmp_path, policy="")
     asked = [*STUDY, "contribution=shapley", f"contribution.params.reference={reference(tmp_path)}"]

@@ -217,6 +217,7 @@ def run(*arguments: object) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_without_privacy_patients_are_found_and_with_it_they_are_not(tmp_path: Path) -> None:
     site_file = unusual_hospital(tmp_path)
     open_ = tabular_study(tmp_path, "privacy=none", "privacy.max_grad_norm=null", "training.learning_rate=1.0")
@@ -234,6 +235,7 @@ def test_without_privacy_patients_are_found_and_with_it_they_are_not(tmp_path: P
     assert private["membership"]["area"] < told["membership"]["area"] - 0.1
 
 
+@pytest.mark.slow
 def test_nothing_is_charged_and_the_hospital_is_told_to_keep_it(tmp_path: Path) -> None:
     site_file = unusual_hospital(tmp_path)
     result = run(site_file, tabular_study(tmp_path, "privacy=patient"), "--canaries", 500, "--models", 4)
