@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedfm.config.study import Explainability
+from fedfm.config.explainability import Explainability
 from fedfm.examples import Example
 from fedfm.explain.faithfulness import Faithfulness, faithfulness
 from fedfm.model.classifier import Classifier

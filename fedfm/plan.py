@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from fedfm.config.study import Study
 from fedfm.privacy import Release, epsilon, plan_noise
-from fedfm.schedule import audit_group_rounds, evaluation_rounds, explanation_rounds, group_rounds
+from fedfm.schedule import audit_group_rounds, check_rounds, evaluation_rounds, explanation_rounds, group_rounds
 from fedfm.signals import asks_losses, audit_attribute, group_loss_attribute
 
 _IS_WORTH = 9  # a third of the noise on the way: what the report's figures come from
@@ -37,7 +37,9 @@ class Plan:
         loss: Audit patients: the loss in one evaluation, or None.
         audit_groups: Audit patients: the count by one attribute in one evaluation, or None.
         group_losses: Audit patients: the losses by one attribute in one round of training, or None.
-        explanation: Audit patients: one explanation, or None.
+        explanation: Audit patients: the figures of one explanation of the global model, or None.
+        terms: Audit patients: the credits of a public vocabulary in one explanation, or None.
+        check: Audit patients: the figures of one check of the site's own model, or None.
         planned: Epsilon of a training patient after the last round; inf without a mechanism.
     """
 
@@ -55,6 +57,8 @@ class Plan:
     audit_groups: Release | None
     group_losses: Release | None
     explanation: Release | None
+    terms: Release | None
+    check: Release | None
     planned: float
 
 
@@ -80,7 +84,7 @@ class Planned:
 SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("training", "statistics", "reweighting", "alone"),
     "test": ("evaluation", "last_evaluation", "groups", "last_groups", "alone_count"),
-    "audit": ("loss", "audit_groups", "group_losses", "explanation"),
+    "audit": ("loss", "audit_groups", "group_losses", "explanation", "terms", "check"),
 }
 """Split to the releases about its patients, fields of ``Plan``."""
 
@@ -120,6 +124,8 @@ def _times(study: Study) -> Mapping[str, int]:
         "audit_groups": len(audit_group_rounds(study)),
         "group_losses": study.rounds,
         "explanation": len(explanation_rounds(study)),
+        "terms": len(explanation_rounds(study)),
+        "check": len(check_rounds(study)),
     }
 
 
@@ -189,7 +195,9 @@ def _plan(
         loss=if_asked(asks_losses(study), on_audit),
         audit_groups=if_asked(bool(audit_attribute(study)), on_audit),
         group_losses=if_asked(bool(group_loss_attribute(study)), on_audit),
-        explanation=if_asked(_explains(study), on_audit, worth),
+        explanation=if_asked(explains(study), on_audit, worth),
+        terms=if_asked(credits_terms(study), on_audit, worth),
+        check=if_asked(explains(study), on_audit, worth),
         planned=math.inf,
     )
 
@@ -199,8 +207,14 @@ def pools_statistics(study: Study) -> bool:
     return study.standardize.method in ("global", "site")
 
 
-def _explains(study: Study) -> bool:
+def explains(study: Study) -> bool:
+    """Whether the reasons of models are asked for."""
     return study.explainability.attribution != "none"
+
+
+def credits_terms(study: Study) -> bool:
+    """Whether the credits of a public vocabulary are asked for."""
+    return explains(study) and bool(study.explainability.vocabulary)
 
 
 def _alone(study: Study) -> bool:
@@ -234,7 +248,8 @@ def _audit_noise(study: Study, delta: float) -> float:
     asked = {"loss": asks_losses(study), "audit_groups": audit_attribute(study)}
     asked |= {"group_losses": group_loss_attribute(study)}
     releases = sum(times[name] for name, is_asked in asked.items() if is_asked)
-    releases += _IS_WORTH * times["explanation"] if _explains(study) else 0
+    precise = {"explanation": explains(study), "terms": credits_terms(study), "check": explains(study)}
+    releases += _IS_WORTH * sum(times[name] for name, is_asked in precise.items() if is_asked)
     if not releases:
         return 0.0
     return plan_noise(study.privacy.audit_epsilon, delta, sample_rate=1.0, steps=releases)

@@ -34,3 +34,9 @@ def explanation_rounds(study: Study) -> list[int]:
     """Return the rounds after which audit patients' explanations are summed; the closing one always."""
     every = study.explainability.every
     return sorted({*(range(every, study.rounds + 1, every) if every else ()), closing_round(study)})
+
+
+def check_rounds(study: Study) -> list[int]:
+    """Return the rounds of training after which the figures of the sites' own checks leave; the last one always."""
+    every = study.explainability.check_every
+    return sorted({*(range(every, study.rounds + 1, every) if every else ()), study.rounds})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,11 @@ class TrainReply:
         steps: Optimiser steps taken: what the study asks, or fewer where the site file says so (``max_steps``).
         seconds: Wall time of the local training.
         privacy: Spent so far, this round included.
+        check: Sums over audit documents of the model that is sent, before it is: ``check_names`` of
+            ``fedfm.explanations``; empty when not asked.
+        check_sd: Standard deviation of the noise in each of ``check``.
+        failed: Names of the gates that these sums do not pass, made from the numbers in ``check`` alone.
+        downweighted: The site asks that its update count half, because a gate has failed.
     """
 
     site: str
@@ -138,6 +143,10 @@ class TrainReply:
     steps: int
     seconds: float
     privacy: PrivacySpent
+    check: Mapping[str, float] = field(default_factory=dict)
+    check_sd: float = 0.0
+    failed: tuple[str, ...] = ()
+    downweighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,8 +160,8 @@ class EvaluateReply:
             each patient adds 1 in all. May be negative where noise was added. Exact counts that would show a
             small cell are coarser (K = 2 for two classes) or withheld (K = 0).
         cells_sd: Standard deviation of the noise in each cell; 0 where counts are exact.
-        explanation: Sums over audit documents, for example ``comprehensiveness``, ``random_order``,
-            each clipped to [-1, 1] a document, and ``documents``; empty when not asked.
+        explanation: Sums over audit documents of the global model: ``sum_names`` of ``fedfm.explanations``; empty
+            when not asked.
         explanation_sd: Standard deviation of the noise in each sum.
         seconds: Wall time.
         privacy: Spent so far, this evaluation included.
@@ -169,6 +178,11 @@ class EvaluateReply:
         alone: As ``cells``, of a model that the site has trained without the others, for ``baseline.method:
             alone``; float64[C, 0] when not asked or withheld.
         alone_sd: Standard deviation of the noise in each number of ``alone``.
+        terms: float64[2, V] of the study's ``explainability.vocabulary``, in its order: the sum over audit documents
+            of a term's credit, each document's clipped to length 1, and the documents that hold the term;
+            float64[2, 0] when not asked or withheld. A term of too few documents is 0 in both.
+        terms_sd: Standard deviation of the noise in each credit.
+        term_documents_sd: Standard deviation of the noise in each number of documents.
     """
 
     site: str
@@ -187,3 +201,6 @@ class EvaluateReply:
     audit_groups_sd: float = 0.0
     alone: NDArray[np.float64] = field(default_factory=lambda: np.zeros((1, 0)))
     alone_sd: float = 0.0
+    terms: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 0)))
+    terms_sd: float = 0.0
+    term_documents_sd: float = 0.0

@@ -14,8 +14,9 @@ _PRIVACY = {**dict.fromkeys(_SPENT_FLOATS, float), "entries": int}
 _SPENT = {"unit": str, "seal": str}
 _EVALUATE_FLOATS = (
     *("cells_sd", "explanation_sd", "groups_sd", "losses_sd", "audit_groups_sd", "alone_sd"),
-    "seconds",
+    *("terms_sd", "term_documents_sd", "seconds"),
 )
+_TABLES = ("cells", "alone", "terms")
 _REQUEST: Table = {
     "text": {"run": str, "study": str, "layout": str, "ledger_seal": str},
     "numbers": {"round": int, "ledger_entries": int},
@@ -32,8 +33,8 @@ _SUMMARISE_REPLY: Table = {
     "privacy": _PRIVACY,
 }
 _TRAIN_REPLY: Table = {
-    "text": {"site": str, "layout": str, **_SPENT},
-    "numbers": {"round": int, "declared_patients": int, "steps": int, "seconds": float},
+    "text": {"site": str, "layout": str, "failed": list, "downweighted": bool, **_SPENT},
+    "numbers": {"round": int, "declared_patients": int, "steps": int, "seconds": float, "check_sd": float},
     "privacy": _PRIVACY,
 }
 _EVALUATE_REPLY: Table = {
@@ -100,19 +101,22 @@ def train_reply_to_records(reply: TrainReply) -> RecordDict:
     """Write a site's update into Flower's records."""
     written = write(_TRAIN_REPLY, _flat(reply), version=WIRE_VERSION, kind="train_reply")
     written["arrays"] = write_arrays(reply.update)
+    written["check"] = write_numbers(reply.check)
     return written
 
 
 def train_reply_from_records(records: RecordDict) -> TrainReply:
     """Read what ``train_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
-    fields = read(_TRAIN_REPLY, records, version=WIRE_VERSION, kind="train_reply", free={"arrays"})
-    return TrainReply(**_nested(fields), update=read_arrays(records, "arrays", np.float32))
+    fields = read(_TRAIN_REPLY, records, version=WIRE_VERSION, kind="train_reply", free={"arrays", "check"})
+    failed = tuple(checked("text.failed", gate, str) for gate in fields.pop("failed"))
+    update, check = read_arrays(records, "arrays", np.float32), read_numbers(records, "check")
+    return TrainReply(**_nested(fields), failed=failed, update=update, check=check)
 
 
 def evaluate_reply_to_records(reply: EvaluateReply) -> RecordDict:
     """Write a site's sums into Flower's records."""
     written = write(_EVALUATE_REPLY, _flat(reply), version=WIRE_VERSION, kind="evaluate_reply")
-    written["arrays"] = write_arrays({"cells": reply.cells, "alone": reply.alone})
+    written["arrays"] = write_arrays({name: getattr(reply, name) for name in _TABLES})
     written["groups"] = write_arrays(reply.groups)
     written["audit_groups"] = write_arrays(reply.audit_groups)
     written["explanation"] = write_numbers(reply.explanation)
@@ -124,7 +128,7 @@ def evaluate_reply_from_records(records: RecordDict) -> EvaluateReply:
     """Read what ``evaluate_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
     free = {"arrays", "groups", "audit_groups", "explanation", "losses"}
     fields = read(_EVALUATE_REPLY, records, version=WIRE_VERSION, kind="evaluate_reply", free=free)
-    fields |= read_arrays(records, "arrays", np.float64, dimensions={"cells": 2, "alone": 2})
+    fields |= read_arrays(records, "arrays", np.float64, dimensions=dict.fromkeys(_TABLES, 2))
     fields |= {name: read_arrays(records, name, np.float64) for name in ("groups", "audit_groups")}
     fields |= {name: read_numbers(records, name) for name in ("explanation", "losses")}
     return EvaluateReply(**_nested(fields))

@@ -113,6 +113,10 @@ def train_reply_to_proto(reply: TrainReply) -> pb.TrainReply:
         steps=reply.steps,
         seconds=reply.seconds,
         privacy=_spent_to_proto(reply.privacy),
+        check=dict(reply.check),
+        check_sd=reply.check_sd,
+        failed=reply.failed,
+        downweighted=reply.downweighted,
     )
 
 
@@ -127,6 +131,10 @@ def train_reply_from_proto(message: pb.TrainReply) -> TrainReply:
         steps=message.steps,
         seconds=message.seconds,
         privacy=_spent_from_proto(message.privacy),
+        check=dict(message.check),
+        check_sd=message.check_sd,
+        failed=tuple(message.failed),
+        downweighted=message.downweighted,
     )
 
 
@@ -148,6 +156,9 @@ def evaluate_reply_to_proto(reply: EvaluateReply) -> pb.EvaluateReply:
         audit_groups_sd=reply.audit_groups_sd,
         alone=reply.alone.ravel().tolist(),
         alone_sd=reply.alone_sd,
+        terms=reply.terms.ravel().tolist(),
+        terms_sd=reply.terms_sd,
+        term_documents_sd=reply.term_documents_sd,
         seconds=reply.seconds,
         privacy=_spent_to_proto(reply.privacy),
     )
@@ -170,6 +181,9 @@ def evaluate_reply_from_proto(message: pb.EvaluateReply) -> EvaluateReply:
         audit_groups_sd=message.audit_groups_sd,
         alone=_table(message.labels, message.alone),
         alone_sd=message.alone_sd,
+        terms=_table(2, message.terms),
+        terms_sd=message.terms_sd,
+        term_documents_sd=message.term_documents_sd,
         seconds=message.seconds,
         privacy=_spent_from_proto(message.privacy),
     )

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client_app/trainer/trainer.proto\x12\x10\x66\x65\x64\x66m.trainer.v1\"\xc4\x01\n\x07Request\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x12\n\nstudy_json\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x0c\x12\x12\n\nstatistics\x18\x07 \x01(\x0c\x12\x16\n\x0eledger_entries\x18\x08 \x01(\x04\x12\x13\n\x0bledger_seal\x18\t \x01(\t\x12\x0e\n\x06\x66rozen\x18\n \x01(\x0c\"\x0f\n\rStatusRequest\"%\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xae\x01\n\x0cPrivacySpent\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\r\n\x05train\x18\x03 \x01(\x01\x12\r\n\x05\x61udit\x18\x04 \x01(\x01\x12\x0c\n\x04test\x18\x05 \x01(\x01\x12\x0b\n\x03run\x18\x06 \x01(\x01\x12\x0f\n\x07planned\x18\x07 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x08 \x01(\x01\x12\x0f\n\x07\x65ntries\x18\t \x01(\x04\x12\x0c\n\x04seal\x18\n \x01(\t\"\x97\x01\n\x0b\x44\x65scription\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\x8e\x01\n\x0eSummariseReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04sums\x18\x03 \x03(\x01\x12\x0f\n\x07sums_sd\x18\x04 \x01(\x01\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xb5\x01\n\nTrainReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06update\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12/\n\x07privacy\x18\x07 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x12\r\n\x05steps\x18\x08 \x01(\r\"\x98\x06\n\rEvaluateReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\x01\x12\x10\n\x08\x63\x65lls_sd\x18\x05 \x01(\x01\x12\x45\n\x0b\x65xplanation\x18\x06 \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.ExplanationEntry\x12\x16\n\x0e\x65xplanation_sd\x18\x07 \x01(\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12/\n\x07privacy\x18\t \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x12;\n\x06groups\x18\n \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.GroupsEntry\x12\x11\n\tgroups_sd\x18\x0b \x01(\x01\x12;\n\x06losses\x18\x0c \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.LossesEntry\x12\x11\n\tlosses_sd\x18\r \x01(\x01\x12\x46\n\x0c\x61udit_groups\x18\x0e \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.AuditGroupsEntry\x12\x17\n\x0f\x61udit_groups_sd\x18\x0f \x01(\x01\x12\r\n\x05\x61lone\x18\x10 \x03(\x01\x12\x10\n\x08\x61lone_sd\x18\x11 \x01(\x01\x1a\x32\n\x10\x45xplanationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x46\n\x0bGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.fedfm.trainer.v1.Table:\x02\x38\x01\x1a-\n\x0bLossesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1aK\n\x10\x41uditGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.fedfm.trainer.v1.Table:\x02\x38\x01\"$\n\x05Table\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x02 \x03(\x01\"~\n\x0e\x44\x65scribeAnswer\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1d.fedfm.trainer.v1.DescriptionH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"|\n\x0fSummariseAnswer\x12\x31\n\x05reply\x18\x01 \x01(\x0b\x32 .fedfm.trainer.v1.SummariseReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"t\n\x0bTrainAnswer\x12-\n\x05reply\x18\x01 \x01(\x0b\x32\x1c.fedfm.trainer.v1.TrainReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"z\n\x0e\x45valuateAnswer\x12\x30\n\x05reply\x18\x01 \x01(\x0b\x32\x1f.fedfm.trainer.v1.EvaluateReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"I\n\x0cStatusAnswer\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x15\n\rfedfm_version\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t2\xf4\x02\n\x07Trainer\x12G\n\x08\x44\x65scribe\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.DescribeAnswer\x12I\n\tSummarise\x12\x19.fedfm.trainer.v1.Request\x1a!.fedfm.trainer.v1.SummariseAnswer\x12\x41\n\x05Train\x12\x19.fedfm.trainer.v1.Request\x1a\x1d.fedfm.trainer.v1.TrainAnswer\x12G\n\x08\x45valuate\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.EvaluateAnswer\x12I\n\x06Status\x12\x1f.fedfm.trainer.v1.StatusRequest\x1a\x1e.fedfm.trainer.v1.StatusAnswerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client_app/trainer/trainer.proto\x12\x10\x66\x65\x64\x66m.trainer.v1\"\xc4\x01\n\x07Request\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x12\n\nstudy_json\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x12\n\nparameters\x18\x06 \x01(\x0c\x12\x12\n\nstatistics\x18\x07 \x01(\x0c\x12\x16\n\x0eledger_entries\x18\x08 \x01(\x04\x12\x13\n\x0bledger_seal\x18\t \x01(\t\x12\x0e\n\x06\x66rozen\x18\n \x01(\x0c\"\x0f\n\rStatusRequest\"%\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xae\x01\n\x0cPrivacySpent\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\r\n\x05train\x18\x03 \x01(\x01\x12\r\n\x05\x61udit\x18\x04 \x01(\x01\x12\x0c\n\x04test\x18\x05 \x01(\x01\x12\x0b\n\x03run\x18\x06 \x01(\x01\x12\x0f\n\x07planned\x18\x07 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x08 \x01(\x01\x12\x0f\n\x07\x65ntries\x18\t \x01(\x04\x12\x0c\n\x04seal\x18\n \x01(\t\"\x97\x01\n\x0b\x44\x65scription\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\x8e\x01\n\x0eSummariseReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04sums\x18\x03 \x03(\x01\x12\x0f\n\x07sums_sd\x18\x04 \x01(\x01\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12/\n\x07privacy\x18\x06 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\"\xd3\x02\n\nTrainReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06layout\x18\x03 \x01(\t\x12\x0e\n\x06update\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65\x63lared_patients\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12/\n\x07privacy\x18\x07 \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x36\n\x05\x63heck\x18\t \x03(\x0b\x32\'.fedfm.trainer.v1.TrainReply.CheckEntry\x12\x10\n\x08\x63heck_sd\x18\n \x01(\x01\x12\x0e\n\x06\x66\x61iled\x18\x0b \x03(\t\x12\x14\n\x0c\x64ownweighted\x18\x0c \x01(\x08\x1a,\n\nCheckEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd4\x06\n\rEvaluateReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x04 \x03(\x01\x12\x10\n\x08\x63\x65lls_sd\x18\x05 \x01(\x01\x12\x45\n\x0b\x65xplanation\x18\x06 \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.ExplanationEntry\x12\x16\n\x0e\x65xplanation_sd\x18\x07 \x01(\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12/\n\x07privacy\x18\t \x01(\x0b\x32\x1e.fedfm.trainer.v1.PrivacySpent\x12;\n\x06groups\x18\n \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.GroupsEntry\x12\x11\n\tgroups_sd\x18\x0b \x01(\x01\x12;\n\x06losses\x18\x0c \x03(\x0b\x32+.fedfm.trainer.v1.EvaluateReply.LossesEntry\x12\x11\n\tlosses_sd\x18\r \x01(\x01\x12\x46\n\x0c\x61udit_groups\x18\x0e \x03(\x0b\x32\x30.fedfm.trainer.v1.EvaluateReply.AuditGroupsEntry\x12\x17\n\x0f\x61udit_groups_sd\x18\x0f \x01(\x01\x12\r\n\x05\x61lone\x18\x10 \x03(\x01\x12\x10\n\x08\x61lone_sd\x18\x11 \x01(\x01\x12\r\n\x05terms\x18\x12 \x03(\x01\x12\x10\n\x08terms_sd\x18\x13 \x01(\x01\x12\x19\n\x11term_documents_sd\x18\x14 \x01(\x01\x1a\x32\n\x10\x45xplanationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x46\n\x0bGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.fedfm.trainer.v1.Table:\x02\x38\x01\x1a-\n\x0bLossesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1aK\n\x10\x41uditGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.fedfm.trainer.v1.Table:\x02\x38\x01\"$\n\x05Table\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x02 \x03(\x01\"~\n\x0e\x44\x65scribeAnswer\x12\x34\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1d.fedfm.trainer.v1.DescriptionH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"|\n\x0fSummariseAnswer\x12\x31\n\x05reply\x18\x01 \x01(\x0b\x32 .fedfm.trainer.v1.SummariseReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"t\n\x0bTrainAnswer\x12-\n\x05reply\x18\x01 \x01(\x0b\x32\x1c.fedfm.trainer.v1.TrainReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"z\n\x0e\x45valuateAnswer\x12\x30\n\x05reply\x18\x01 \x01(\x0b\x32\x1f.fedfm.trainer.v1.EvaluateReplyH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.fedfm.trainer.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"I\n\x0cStatusAnswer\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x15\n\rfedfm_version\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t2\xf4\x02\n\x07Trainer\x12G\n\x08\x44\x65scribe\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.DescribeAnswer\x12I\n\tSummarise\x12\x19.fedfm.trainer.v1.Request\x1a!.fedfm.trainer.v1.SummariseAnswer\x12\x41\n\x05Train\x12\x19.fedfm.trainer.v1.Request\x1a\x1d.fedfm.trainer.v1.TrainAnswer\x12G\n\x08\x45valuate\x12\x19.fedfm.trainer.v1.Request\x1a .fedfm.trainer.v1.EvaluateAnswer\x12I\n\x06Status\x12\x1f.fedfm.trainer.v1.StatusRequest\x1a\x1e.fedfm.trainer.v1.StatusAnswerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'client_app.trainer.trainer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TRAINREPLY_CHECKENTRY']._loaded_options = None
+  _globals['_TRAINREPLY_CHECKENTRY']._serialized_options = b'8\001'
   _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._loaded_options = None
   _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_options = b'8\001'
   _globals['_EVALUATEREPLY_GROUPSENTRY']._loaded_options = None
@@ -52,29 +54,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUMMARISEREPLY']._serialized_start=641
   _globals['_SUMMARISEREPLY']._serialized_end=783
   _globals['_TRAINREPLY']._serialized_start=786
-  _globals['_TRAINREPLY']._serialized_end=967
-  _globals['_EVALUATEREPLY']._serialized_start=970
-  _globals['_EVALUATEREPLY']._serialized_end=1762
-  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_start=1516
-  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_end=1566
-  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_start=1568
-  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_end=1638
-  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_start=1640
-  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_end=1685
-  _globals['_EVALUATEREPLY_AUDITGROUPSENTRY']._serialized_start=1687
-  _globals['_EVALUATEREPLY_AUDITGROUPSENTRY']._serialized_end=1762
-  _globals['_TABLE']._serialized_start=1764
-  _globals['_TABLE']._serialized_end=1800
-  _globals['_DESCRIBEANSWER']._serialized_start=1802
-  _globals['_DESCRIBEANSWER']._serialized_end=1928
-  _globals['_SUMMARISEANSWER']._serialized_start=1930
-  _globals['_SUMMARISEANSWER']._serialized_end=2054
-  _globals['_TRAINANSWER']._serialized_start=2056
-  _globals['_TRAINANSWER']._serialized_end=2172
-  _globals['_EVALUATEANSWER']._serialized_start=2174
-  _globals['_EVALUATEANSWER']._serialized_end=2296
-  _globals['_STATUSANSWER']._serialized_start=2298
-  _globals['_STATUSANSWER']._serialized_end=2371
-  _globals['_TRAINER']._serialized_start=2374
-  _globals['_TRAINER']._serialized_end=2746
+  _globals['_TRAINREPLY']._serialized_end=1125
+  _globals['_TRAINREPLY_CHECKENTRY']._serialized_start=1081
+  _globals['_TRAINREPLY_CHECKENTRY']._serialized_end=1125
+  _globals['_EVALUATEREPLY']._serialized_start=1128
+  _globals['_EVALUATEREPLY']._serialized_end=1980
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_start=1734
+  _globals['_EVALUATEREPLY_EXPLANATIONENTRY']._serialized_end=1784
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_start=1786
+  _globals['_EVALUATEREPLY_GROUPSENTRY']._serialized_end=1856
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_start=1858
+  _globals['_EVALUATEREPLY_LOSSESENTRY']._serialized_end=1903
+  _globals['_EVALUATEREPLY_AUDITGROUPSENTRY']._serialized_start=1905
+  _globals['_EVALUATEREPLY_AUDITGROUPSENTRY']._serialized_end=1980
+  _globals['_TABLE']._serialized_start=1982
+  _globals['_TABLE']._serialized_end=2018
+  _globals['_DESCRIBEANSWER']._serialized_start=2020
+  _globals['_DESCRIBEANSWER']._serialized_end=2146
+  _globals['_SUMMARISEANSWER']._serialized_start=2148
+  _globals['_SUMMARISEANSWER']._serialized_end=2272
+  _globals['_TRAINANSWER']._serialized_start=2274
+  _globals['_TRAINANSWER']._serialized_end=2390
+  _globals['_EVALUATEANSWER']._serialized_start=2392
+  _globals['_EVALUATEANSWER']._serialized_end=2514
+  _globals['_STATUSANSWER']._serialized_start=2516
+  _globals['_STATUSANSWER']._serialized_end=2589
+  _globals['_TRAINER']._serialized_start=2592
+  _globals['_TRAINER']._serialized_end=2964
 # @@protoc_insertion_point(module_scope)

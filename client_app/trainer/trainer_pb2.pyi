@@ -99,7 +99,14 @@ class SummariseReply(_message.Message):
     def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., sums: _Optional[_Iterable[float]] = ..., sums_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
 
 class TrainReply(_message.Message):
-    __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy", "steps")
+    __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy", "steps", "check", "check_sd", "failed", "downweighted")
+    class CheckEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     SITE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +115,10 @@ class TrainReply(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    CHECK_SD_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    DOWNWEIGHTED_FIELD_NUMBER: _ClassVar[int]
     site: str
     round: int
     layout: str
@@ -116,10 +127,14 @@ class TrainReply(_message.Message):
     seconds: float
     privacy: PrivacySpent
     steps: int
-    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., steps: _Optional[int] = ...) -> None: ...
+    check: _containers.ScalarMap[str, float]
+    check_sd: float
+    failed: _containers.RepeatedScalarFieldContainer[str]
+    downweighted: bool
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., steps: _Optional[int] = ..., check: _Optional[_Mapping[str, float]] = ..., check_sd: _Optional[float] = ..., failed: _Optional[_Iterable[str]] = ..., downweighted: _Optional[bool] = ...) -> None: ...
 
 class EvaluateReply(_message.Message):
-    __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy", "groups", "groups_sd", "losses", "losses_sd", "audit_groups", "audit_groups_sd", "alone", "alone_sd")
+    __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy", "groups", "groups_sd", "losses", "losses_sd", "audit_groups", "audit_groups_sd", "alone", "alone_sd", "terms", "terms_sd", "term_documents_sd")
     class ExplanationEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +180,9 @@ class EvaluateReply(_message.Message):
     AUDIT_GROUPS_SD_FIELD_NUMBER: _ClassVar[int]
     ALONE_FIELD_NUMBER: _ClassVar[int]
     ALONE_SD_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    TERMS_SD_FIELD_NUMBER: _ClassVar[int]
+    TERM_DOCUMENTS_SD_FIELD_NUMBER: _ClassVar[int]
     site: str
     round: int
     labels: int
@@ -182,7 +200,10 @@ class EvaluateReply(_message.Message):
     audit_groups_sd: float
     alone: _containers.RepeatedScalarFieldContainer[float]
     alone_sd: float
-    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., labels: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ..., cells_sd: _Optional[float] = ..., explanation: _Optional[_Mapping[str, float]] = ..., explanation_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., groups: _Optional[_Mapping[str, Table]] = ..., groups_sd: _Optional[float] = ..., losses: _Optional[_Mapping[str, float]] = ..., losses_sd: _Optional[float] = ..., audit_groups: _Optional[_Mapping[str, Table]] = ..., audit_groups_sd: _Optional[float] = ..., alone: _Optional[_Iterable[float]] = ..., alone_sd: _Optional[float] = ...) -> None: ...
+    terms: _containers.RepeatedScalarFieldContainer[float]
+    terms_sd: float
+    term_documents_sd: float
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., labels: _Optional[int] = ..., cells: _Optional[_Iterable[float]] = ..., cells_sd: _Optional[float] = ..., explanation: _Optional[_Mapping[str, float]] = ..., explanation_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., groups: _Optional[_Mapping[str, Table]] = ..., groups_sd: _Optional[float] = ..., losses: _Optional[_Mapping[str, float]] = ..., losses_sd: _Optional[float] = ..., audit_groups: _Optional[_Mapping[str, Table]] = ..., audit_groups_sd: _Optional[float] = ..., alone: _Optional[_Iterable[float]] = ..., alone_sd: _Optional[float] = ..., terms: _Optional[_Iterable[float]] = ..., terms_sd: _Optional[float] = ..., term_documents_sd: _Optional[float] = ...) -> None: ...
 
 class Table(_message.Message):
     __slots__ = ("rows", "cells")

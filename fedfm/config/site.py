@@ -48,6 +48,18 @@ class Data:
 
 
 @dataclass
+class Explanations:
+    """What this hospital's own people watch in the reasons of a model; nothing of it leaves."""
+
+    shortcuts: dict[str, list[str]] = setting(
+        {}, "name to the words, phrases or columns that must not decide, beside those of the study"
+    )
+    swaps: dict[str, dict[str, str]] = setting(
+        {}, "name to phrases that are exchanged to see whether the answer changes, beside those of the study"
+    )
+
+
+@dataclass
 class Policy:
     """Caps that no study can exceed. Beyond one, the site refuses and spends nothing."""
 
@@ -58,6 +70,12 @@ class Policy:
     max_local_steps: int = setting(1000, "most steps of a round", unit="steps", low=1)
     min_sites: int = setting(2, "fewest sites a study must average over", unit="sites", low=1)
     min_patients: int = setting(20, "fewest training patients to take part", unit="patients", low=2)
+    on_failed_check: str = setting(
+        "flag",
+        "what follows when a model that is about to be sent decides for reasons that do not hold; flag: it is sent, "
+        "and said; downweight: sent, to count half; withhold: nothing is sent",
+        choices=("flag", "downweight", "withhold"),
+    )
     small_cells: str = setting(
         "cms",
         "how exact counts leave; cms: none from 1 to 10, nor derivable; redact7_round5: none up to 7, others in steps "
@@ -87,6 +105,7 @@ class Site:
     cohort: str = setting("", "name of this set of patients in the privacy ledger; empty: the id")
     data: Data = setting(REQUIRED, "where the patients' table is and what its columns mean")
     policy: Policy = setting(REQUIRED, "caps that no study can exceed")
+    explanations: Explanations = setting(REQUIRED, "what this hospital watches in the reasons of a model")
     state: str = setting(REQUIRED, "directory for ledger, audit log and caches; keep it, back it up, do not edit it")
     device: str = setting("auto", "where to compute; auto takes CUDA when present", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "CPU threads; 0: all", unit="threads", low=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedfm.config import refused
+from fedfm.config.explainability import Explainability
 from fedfm.config.settings import REQUIRED, setting
 
 
@@ -221,18 +222,6 @@ class Fairness:
         "their intervals, by the gaps",
         choices=("last", "best"),
     )
-
-
-@dataclass
-class Explainability:
-    """What is asked about the reasons of the model, on audit patients."""
-
-    attribution: str = setting(
-        "integrated_gradients", "how words are credited", choices=("integrated_gradients", "none")
-    )
-    steps: int = setting(10, "points on the path of integrated gradients", low=2, high=200)
-    documents: int = setting(16, "audit documents looked at", unit="documents", low=2, high=1000)
-    every: int = setting(0, "also after every so many rounds; 0: after the last round only", unit="rounds", low=0)
 
 
 @dataclass

@@ -19,6 +19,21 @@ ROWS = 32
 
 
 @dataclass(frozen=True)
+class Method:
+    """How words are credited.
+
+    Attributes:
+        name: Key of ``ATTRIBUTIONS``.
+        steps: Points on a path, or draws, for the methods that have some.
+        baseline: The study's ``explainability.baseline``.
+    """
+
+    name: str = "integrated_gradients"
+    steps: int = 10
+    baseline: str = "pad"
+
+
+@dataclass(frozen=True)
 class Attribution:
     """Credits of a batch of examples. Sample-level: never leaves the hospital.
 
@@ -26,32 +41,40 @@ class Attribution:
         target: int64[B] the predicted class, which is explained.
         credits: float32[B, U] share of each unit in the target's logit; 0 for units that must stay.
         completeness_error: float32[B] ``|sum of credits - difference| / |difference|``, where the difference
-            is the target's logit minus that of the baseline; 0 or more, 0 is exact.
+            is the target's logit minus that of the baseline; 0 or more, 0 is exact. None where credits need not sum
+            to anything.
     """
 
     target: Tensor
     credits: Tensor
-    completeness_error: Tensor
+    completeness_error: Tensor | None
 
 
-def integrated_gradients(model: Classifier, inputs: Inputs, *, steps: int) -> Attribution:
-    """Return the gradient of the predicted logit, averaged on the straight path from the baseline, times the path.
-
-    The average is taken at ``steps`` Gauss-Legendre nodes. Gradients go to the inputs only; the
-    parameters' gradients are not touched.
+def attribute(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
+    """Credit the units of each example by the named method.
 
     Raises:
-        ModelError: Hooks of a private step are attached; a backward pass now would corrupt it.
+        ModelError: Hooks of a private step are attached; a backward pass now would corrupt it. Or the model lacks
+            what the method needs.
+    """
+    refuse_hooks(model)
+    return ATTRIBUTIONS[method.name](model, inputs, method)
+
+
+def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
+    """Return the gradient of the predicted logit, averaged on the straight path from the baseline, times the path.
+
+    The average is taken at ``method.steps`` Gauss-Legendre nodes. Gradients go to the inputs only; the
+    parameters' gradients are not touched.
 
     Source: Sundararajan, Taly, Yan 2017, arXiv:1703.01365, equation 1.
     """
-    refuse_hooks(model)
     with torch.no_grad():
         logits = model.logits_from_inputs(inputs.values, inputs.present)
         target = logits.argmax(dim=1)
         nothing = model.logits_from_inputs(inputs.baseline, inputs.present)
     path = inputs.values - inputs.baseline
-    credits_ = (path * _mean_gradient(model, inputs, target=target, steps=steps)).sum(-1)
+    credits_ = (path * _mean_gradient(model, inputs, target=target, steps=method.steps)).sum(-1)
     difference = (logits - nothing).gather(1, target[:, None]).squeeze(1)
     gap = (credits_.sum(1) - difference).abs()
     # Where nothing could be credited both are exactly zero, and so is the error.
@@ -59,7 +82,10 @@ def integrated_gradients(model: Classifier, inputs: Inputs, *, steps: int) -> At
     return Attribution(target=target, credits=credits_, completeness_error=error)
 
 
-ATTRIBUTIONS: dict[str, Callable[..., Attribution]] = {"integrated_gradients": integrated_gradients}
+ATTRIBUTIONS: dict[str, Callable[[Classifier, Inputs, Method], Attribution]] = {
+    "integrated_gradients": integrated_gradients
+}
+"""Name to what credits units; ``attribute`` calls it."""
 
 
 def refuse_hooks(model: Classifier) -> None:

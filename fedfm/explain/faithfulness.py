@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedfm.examples import Example
-from fedfm.explain.attribution import ATTRIBUTIONS, ROWS, Attribution, refuse_hooks
+from fedfm.explain.attribution import ROWS, Attribution, Method, attribute, refuse_hooks
 from fedfm.model.classifier import Classifier, Inputs
 
 BINS = (0.01, 0.05, 0.10, 0.20, 0.50)
@@ -71,12 +71,13 @@ def faithfulness(
     for start in range(0, len(examples), DOCUMENTS):
         batch = by_length[start : start + DOCUMENTS]
         inputs = model.inputs([examples[i] for i in batch])
-        explained = ATTRIBUTIONS[attribution](model, inputs, steps=steps)
+        explained = attribute(model, inputs, Method(attribution, steps))
         orders = [_credited_order(explained, inputs, row=row) for row in range(len(batch))]
         shuffled = [np.random.default_rng(seeds[i]).permutation(order) for i, order in zip(batch, orders, strict=True)]
         credited[batch] = _mean_drop(model, inputs, target=explained.target, orders=orders)
         random[batch] = _mean_drop(model, inputs, target=explained.target, orders=shuffled)
-        error[batch] = explained.completeness_error.cpu().numpy()
+        if explained.completeness_error is not None:
+            error[batch] = explained.completeness_error.cpu().numpy()
     return Faithfulness(comprehensiveness=credited, random_order=random, completeness_error=error)
 
 

@@ -40,12 +40,16 @@ class Inputs:
         baseline: float32[B, U, D] the units saying nothing; equals ``values`` where a unit must stay.
         present: bool[B, U] false for padding.
         removable: bool[B, U] units that may be credited and deleted; false for padding and special tokens.
+        words: int64[B, U] which entry of ``names`` a unit is a piece of; -1 where it is of none.
+        names: For each example the words that the model reads, or its columns; sample-level, like all here.
     """
 
     values: Tensor
     baseline: Tensor
     present: Tensor
     removable: Tensor
+    words: Tensor
+    names: tuple[tuple[str, ...], ...]
 
 
 class Classifier(nn.Module, ABC):
@@ -107,8 +111,13 @@ class Classifier(nn.Module, ABC):
         """Return float32[B, C] logits from what ``gather`` returned; no example's row depends on another's."""
 
     @abstractmethod
-    def inputs(self, examples: Sequence[Example]) -> Inputs:
-        """Return the examples as units that can be credited, on the model's device."""
+    def inputs(self, examples: Sequence[Example], *, baseline: str = "pad") -> Inputs:
+        """Return the examples as units that can be credited, on the model's device.
+
+        Args:
+            examples: B of them.
+            baseline: The study's ``explainability.baseline``; columns have one of their own.
+        """
 
     @abstractmethod
     def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:

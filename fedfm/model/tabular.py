@@ -61,13 +61,21 @@ class TabularClassifier(Classifier):
         values, missing = self.features(*gathered).chunk(2, dim=1)
         return self._logits(self._standardized(values, missing), missing)
 
-    def inputs(self, examples: Sequence[Example]) -> Inputs:
+    def inputs(self, examples: Sequence[Example], *, baseline: str = "pad") -> Inputs:
         """Return columns as units of two numbers; saying nothing is the middle of the range, or the mean."""
+        del baseline  # a column has no padding and no mask
         rows, count = [self._scaled(example) for example in examples], len(self.recipe.task.columns)
         units = torch.stack(rows).to(self.device) if rows else self.head.weight.new_zeros((0, count, 2))
         values = torch.stack([self._standardized(units[..., 0], units[..., 1]), units[..., 1]], dim=-1)
         present = torch.ones(values.shape[:2], dtype=torch.bool, device=self.device)
-        return Inputs(values=values, baseline=torch.zeros_like(values), present=present, removable=present)
+        return Inputs(
+            values=values,
+            baseline=torch.zeros_like(values),
+            present=present,
+            removable=present,
+            words=torch.arange(count, device=self.device).expand(len(units), count),
+            names=(tuple(column.name for column in self.recipe.task.columns),) * len(units),
+        )
 
     def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:
         """Return logits with columns that are not present set to the middle of their range, or to the mean."""

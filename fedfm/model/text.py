@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedfm.errors import DataError, ModelError
 from fedfm.examples import Example
@@ -83,27 +83,50 @@ class TextClassifier(Classifier):
         logits: Tensor = self.head(self.standard(self.features(*gathered)))
         return logits
 
-    def inputs(self, examples: Sequence[Example]) -> Inputs:
-        """Return tokens as units of D numbers, their word embeddings; saying nothing is the embedding of padding.
+    def inputs(self, examples: Sequence[Example], *, baseline: str = "pad") -> Inputs:
+        """Return tokens as units of D numbers, their word embeddings; saying nothing is as ``baseline`` says.
 
-        Special tokens stay: they are part of every note and say nothing about one.
+        Special tokens stay: they are part of every note and say nothing about one. An unknown word is a word.
         """
-        tokens = self._tokens(examples)
-        values, present = self._words(tokens)
-        special = set(self.tokenizer.all_special_ids)
-        plain, _ = _padded([torch.tensor([i not in special for i in ids]) for ids in tokens])
-        plain = plain.to(self.device)
-        padding, _ = self._words([[self.backbone.config.pad_token_id]])
-        baseline = torch.where(plain.unsqueeze(-1), padding, values)
-        return Inputs(values=values, baseline=baseline, present=present, removable=plain)
+        told = self._told(examples)
+        values, present = self._words(told["input_ids"])
+        words, _ = _padded(
+            [torch.tensor([-1 if w is None else w for w in told.word_ids(i)]) for i in range(len(values))]
+        )
+        words = words.to(self.device).masked_fill(~present, -1)
+        plain = words >= 0
+        return Inputs(
+            values=values,
+            baseline=torch.where(plain.unsqueeze(-1), self._nothing(baseline), values),
+            present=present,
+            removable=plain,
+            words=words,
+            names=tuple(_names(told, row, example.text or "") for row, example in enumerate(examples)),
+        )
 
     def logits_from_inputs(self, values: Tensor, present: Tensor) -> Tensor:
         """Return logits from word embeddings; tokens that are not present are neither attended to nor pooled."""
-        hidden = self._run(self._embed(values), present, layers=self.layers)
+        # Positions are in the embeddings already, so what is absent need not go through the layers at all.
+        hidden, present = _packed(self._embed(values), present)
+        hidden = self._run(hidden, present, layers=self.layers)
         logits: Tensor = self.head(self.standard(_mean(hidden, present)))
         return logits
 
+    def _nothing(self, baseline: str) -> Tensor:
+        """Return float32[D], the word embedding that says nothing."""
+        if baseline == "mean":
+            (matrix,) = self.backbone.get_input_embeddings().parameters()
+            return matrix.detach().mean(dim=0)
+        token = self.backbone.config.pad_token_id if baseline == "pad" else self.tokenizer.mask_token_id
+        return self._words([[token]])[0][0, 0]
+
     def _tokens(self, examples: Sequence[Example]) -> list[list[int]]:
+        if not examples:
+            return []
+        ids: list[list[int]] = self._told(examples)["input_ids"]
+        return ids
+
+    def _told(self, examples: Sequence[Example]) -> BatchEncoding:
         texts = [example.text for example in examples if example.text is not None]
         if len(texts) != len(examples):
             raise DataError(
@@ -112,10 +135,8 @@ class TextClassifier(Classifier):
                 where="data.loader",
                 fix="use loader: text or loader: template for a study with inputs: text",
             )
-        if not texts:
-            return []
-        ids: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return ids
+        told: BatchEncoding = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)
+        return told
 
     def _words(self, tokens: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Return word embeddings float32[B, T, D] and bool[B, T] true where a note has a token."""
@@ -143,6 +164,25 @@ def _padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(row) for row in rows])
     present = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
     return pad_sequence(rows, batch_first=True), present.to(rows[0].device)
+
+
+def _packed(hidden: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the tokens that are present in their order, first in their rows: [B, T', ...] and bool[B, T'].
+
+    T' is the most that any row has, so that rows of a like number of tokens cost least.
+    """
+    longest = int(present.sum(1).max()) if len(present) else 0
+    if longest == present.shape[1]:
+        return hidden, present
+    order = present.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :longest]
+    return hidden.gather(1, order.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])), present.gather(1, order)
+
+
+def _names(told: BatchEncoding, row: int, text: str) -> tuple[str, ...]:
+    """Return the words of one note as they are written, as far as the model reads it."""
+    count = max((word for word in told.word_ids(row) if word is not None), default=-1) + 1
+    spans = [told.word_to_chars(row, word) for word in range(count)]
+    return tuple(text[span.start : span.end] for span in spans)
 
 
 def _mean(hidden: Tensor, present: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
 from server_app.report import events, judgements
+from server_app.report.explained_lines import explained_line
 
 _LOGGER = logging.getLogger("server_app")
 
@@ -65,9 +66,6 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sent
             return f"  {event.site}: {_figures(event.performance)}"
         case events.ModelEvaluated():
             return f"Round {event.round}, {len(event.sites)} sites together: {_figures(event.performance)}"
-        case events.ModelExplained():
-            figures = ", ".join(f"{name} {_shown(mean)}" for name, mean in sorted(event.means.items()))
-            return f"Explanations over {event.documents:.0f} documents: {figures}"
         case events.GroupsEvaluated():
             return f"Round {event.round}, accuracy by group: {_by_group(event.groups)}"
         case events.GapsEvaluated():
@@ -90,6 +88,8 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sent
             return f"The result is the model of round {event.round}: {'; '.join(event.reasons)}"
         case events.RunEnded():
             return f"Run {event.status} after {event.seconds:.1f} s. {event.code} {event.reason}".rstrip()
+        case _:
+            return explained_line(event)
 
 
 def _in_round(number: int) -> str:

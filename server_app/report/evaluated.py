@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from fedfm.metrics.gains import tally
 from fedfm.wire import EvaluateReply
 from server_app.evaluation import Evaluation
-from server_app.report import events
+from server_app.report import events, explanations
 
 
 def told(
@@ -21,7 +21,7 @@ def told(
     """
     yield from _performance(number, judged, answers, seconds)
     if judged.means:
-        yield events.ModelExplained(number, judged.documents, dict(judged.means))
+        yield explanations.ModelExplained(number, judged.documents, dict(judged.means))
     if judged.groups:
         yield events.GroupsEvaluated(number, dict(judged.groups))
     if judged.gaps:

@@ -18,6 +18,7 @@ from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
+from server_app.report.explanations import Explained
 from server_app.report.judgements import Judgement
 from server_app.report.lines import append_line, numbered_lines
 from server_app.report.typed import typed
@@ -148,15 +149,6 @@ class ModelEvaluated:
 
 
 @dataclass(frozen=True)
-class ModelExplained:
-    """Mean figures over the audit documents of all sites, for example comprehensiveness and random_order."""
-
-    round: int
-    documents: float
-    means: dict[str, Estimate]
-
-
-@dataclass(frozen=True)
 class GroupsEvaluated:
     """Test patients of the sites that can name a group, ``attribute=group``; None: too few beyond the noise."""
 
@@ -228,7 +220,7 @@ Event = (
     | RoundCombined
     | SiteEvaluated
     | ModelEvaluated
-    | ModelExplained
+    | Explained
     | GroupsEvaluated
     | GapsEvaluated
     | SitesCompared

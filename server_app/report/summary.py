@@ -6,7 +6,7 @@ from typing import get_args
 
 from fedfm.metrics.performance import Performance
 from fedfm.wire import PrivacySpent
-from server_app.report import events, judgements
+from server_app.report import events, explanations, judgements
 
 EVERYONE = "all sites"
 """The name that all sites together bear beside the sites' own."""
@@ -67,7 +67,7 @@ class Summary:
     sites: tuple[SiteSummary, ...]
     combined: tuple[events.RoundCombined, ...]
     performance: Mapping[int, Performance]
-    explained: events.ModelExplained | None
+    explained: explanations.ModelExplained | None
     statistics: events.StatisticsPooled | None
     groups: events.GroupsEvaluated | None
     gaps: events.GapsEvaluated | None
@@ -92,7 +92,7 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
     listed = list(happened)
     named = [event for event in listed if isinstance(event, _OF_SITE)]
     asked = [event for event in listed if isinstance(event, events.RoundStarted)]
-    explained = [event for event in listed if isinstance(event, events.ModelExplained)]
+    explained = [event for event in listed if isinstance(event, explanations.ModelExplained)]
     grouped = [event for event in listed if isinstance(event, events.GroupsEvaluated)]
     apart = [event for event in listed if isinstance(event, events.GapsEvaluated)]
     gained = [event for event in listed if isinstance(event, events.GainsMeasured)]

@@ -135,6 +135,7 @@ studies = tasks_with_models().flatmap(
             Explainability,
             st.sampled_from(["integrated_gradients", "none"]),
             counts(2, 200),
+            st.sampled_from(["pad", "mask", "mean"]),
             counts(2, 1000),
             counts(0, 5),
         ),

@@ -12,7 +12,7 @@ from client_app.per_unit_gradients import Batch, set_clipped_gradients
 from fedfm.config.study import Adapter, Column, Model, Task
 from fedfm.errors import ModelError
 from fedfm.examples import Example
-from fedfm.explain.attribution import ATTRIBUTIONS, Attribution, integrated_gradients
+from fedfm.explain.attribution import ATTRIBUTIONS, Attribution, Method, integrated_gradients
 from fedfm.explain.faithfulness import faithfulness
 from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier
@@ -48,14 +48,14 @@ def tabular_model(hidden: list[int]) -> Classifier:
 
 
 def explained(model: Classifier, examples: list[Example], *, steps: int) -> Attribution:
-    return integrated_gradients(model, model.inputs(examples), steps=steps)
+    return integrated_gradients(model, model.inputs(examples), Method(steps=steps))
 
 
 @pytest.mark.parametrize("steps", [2, 10])
 def test_credits_of_a_linear_model_are_weight_times_distance(steps: int) -> None:
     model = tabular_model([])
     inputs = model.inputs(ROWS)
-    result = integrated_gradients(model, inputs, steps=steps)
+    result = integrated_gradients(model, inputs, Method(steps=steps))
     weights = model.head.weight.detach()[result.target].view(2, 2, 4).transpose(1, 2)
     torch.testing.assert_close(result.credits, (weights * inputs.values).sum(-1), atol=1e-6, rtol=1e-5)
     assert result.completeness_error.max() < 1e-5
@@ -68,7 +68,7 @@ def test_the_column_that_decides_gets_the_credit(attribute) -> None:  # noqa: AN
     weight[1, 2], weight[0, 2] = 5, -5  # column c
     load_trainable(model, {"head.weight": weight, "head.bias": np.zeros(2, np.float32)})
     examples = [Example("p", 1, columns=(9.0, 9.0, 8.0, 1.0)), Example("p", 0, columns=(9.0, 9.0, 1.0, 1.0))]
-    result = attribute(model, model.inputs(examples), steps=10)
+    result = attribute(model, model.inputs(examples), Method(steps=10))
     assert result.target.tolist() == [1, 0]
     assert result.credits.argmax(1).tolist() == [2, 2]
     assert result.credits[:, [0, 1, 3]].abs().max() == 0
@@ -78,7 +78,7 @@ def test_the_column_that_decides_gets_the_credit(attribute) -> None:  # noqa: AN
 def test_equal_to_captum(kind: str) -> None:
     model, examples = (text_model(), NOTES) if kind == "text" else (tabular_model([6]), ROWS)
     inputs = model.inputs(examples)
-    result = integrated_gradients(model, inputs, steps=8)
+    result = integrated_gradients(model, inputs, Method(steps=8))
     reference = IntegratedGradients(model.logits_from_inputs).attribute(
         inputs.values,
         baselines=inputs.baseline,
@@ -102,7 +102,7 @@ def test_completeness_holds_at_ten_steps_and_converges() -> None:
 def test_completeness_error_is_what_its_definition_says() -> None:
     model = text_model()
     inputs = model.inputs(NOTES[:1])
-    result = integrated_gradients(model, inputs, steps=3)
+    result = integrated_gradients(model, inputs, Method(steps=3))
     with torch.no_grad():
         both = [
             model.logits_from_inputs(x, inputs.present)[0, result.target[0]] for x in (inputs.values, inputs.baseline)

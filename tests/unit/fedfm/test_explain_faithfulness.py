@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedfm.config.study import Adapter, Column, Model, Task
 from fedfm.examples import Example
-from fedfm.explain.attribution import Attribution, integrated_gradients
+from fedfm.explain.attribution import ATTRIBUTIONS, Attribution, Method, integrated_gradients
 from fedfm.explain.faithfulness import BINS, faithfulness
 from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier, Inputs
@@ -69,7 +69,7 @@ def test_equal_to_a_plain_recomputation_note_by_note() -> None:
     comprehensiveness, _ = measure(model, examples)
     for example, found in zip(examples, comprehensiveness, strict=True):
         inputs = model.inputs([example])
-        result = integrated_gradients(model, inputs, steps=10)
+        result = integrated_gradients(model, inputs, Method(steps=10))
         removable = [i for i in range(inputs.present.shape[1]) if inputs.removable[0, i]]
         ranked = sorted(removable, key=lambda i: -result.credits[0, i].item())
         drops = []
@@ -97,12 +97,12 @@ def test_credits_without_reason_do_not_beat_the_random_order(monkeypatch: pytest
     """A planted fault: credits drawn at random. The difference must then hold zero within 4 standard errors."""
     generator = torch.Generator().manual_seed(0)
 
-    def noise(model: Classifier, inputs: Inputs, *, steps: int) -> Attribution:
-        real = integrated_gradients(model, inputs, steps=steps)
+    def noise(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
+        real = integrated_gradients(model, inputs, method)
         credits_: Tensor = torch.rand(real.credits.shape, generator=generator)
         return Attribution(real.target, credits_, real.completeness_error)
 
-    monkeypatch.setitem(faithfulness.__globals__["ATTRIBUTIONS"], "noise", noise)
+    monkeypatch.setitem(ATTRIBUTIONS, "noise", noise)
     rng = np.random.default_rng(2)
     model = columns_model([2.0, -1.0, 0.5, 1.0, 0.3, 1.5, 0.7, -0.2])
     examples = [Example(str(i), 1, columns=tuple(rng.uniform(-1, 1, 8))) for i in range(200)]

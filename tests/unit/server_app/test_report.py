@@ -15,7 +15,7 @@ import pytest
 from fedfm.errors import EngineError, WireError
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
-from server_app.report import console, events
+from server_app.report import console, events, explanations
 from server_app.report.files import make_run_folder
 from server_app.report.page import page, write_report
 from server_app.report.summary import summarise
@@ -43,7 +43,7 @@ def a_run(*, sites: tuple[str, ...] = SITES, study: dict[str, Any] = STUDY, roun
         happened += [events.SiteEvaluated(site, number, 0.5, FIGURES, SPENT) for site in sites]
         happened.append(events.ModelEvaluated(number, sites, 0.1, FIGURES))
     means = {"comprehensiveness": Estimate(0.5, 0.4, 0.6), "random_order": Estimate(0.1, 0.0, 0.2)}
-    happened.append(events.ModelExplained(rounds, 32.0, means))
+    happened.append(explanations.ModelExplained(rounds, 32.0, means))
     happened.append(events.RunEnded("completed", "", "", 12.5))
     return happened
 

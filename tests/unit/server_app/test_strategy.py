@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Error, RecordDict
 from fedfm import arrays, wire
 from fedfm.errors import EngineError
 from fedfm.metrics.counts import LOSS_CAP
-from server_app.report import events
+from server_app.report import events, explanations
 from server_app.simulate import InProcessGrid
 from tests.unit.server_app.federation import LAYOUT, PARAMETERS, Hospital, Outcome, changed, client_app, federate
 
@@ -186,7 +186,7 @@ def test_evaluation_keeps_its_rhythm_and_always_ends_the_run(tmp_path: Path) -> 
     outcome = federate(four(), tmp_path, "rounds=5", "evaluation.every=2")
     assert [event.round for event in outcome.of(events.ModelEvaluated)] == [2, 4, 5]
     assert outcome.of(events.ModelEvaluated)[-1].performance.auroc is not None
-    explained = outcome.of(events.ModelExplained)[-1]
+    explained = outcome.of(explanations.ModelExplained)[-1]
     assert explained.documents == 32
     assert explained.means["comprehensiveness"].value == pytest.approx(0.5)
 
