@@ -116,7 +116,7 @@ class SiteTrained:
 class RoundCombined:
     """The updates are averaged into the next global model; seconds count from the request to the sites.
 
-    ``fallen_back`` are sites whose signal was missing, so that they count with their cohort.
+    ``fallen_back`` are sites whose signal was missing. A weight of 0: the combiner did not use the update.
     """
 
     round: int
