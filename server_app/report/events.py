@@ -282,7 +282,7 @@ def read_events(path: Path) -> list[Event]:
 def _read_lines(path: Path) -> Iterator[Event]:
     for number, line in numbered_lines(path):
         try:
-            yield _event(json.loads(line))
+            yield _event(json.loads(line.decode()))
         except (ValueError, TypeError, KeyError) as problem:
             raise WireError(
                 "REPORT-E002",
