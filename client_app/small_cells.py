@@ -75,10 +75,11 @@ def _test_patients(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRe
 def _groups(reply: EvaluateReply, study: Study, listed: Listed, rule: Rule) -> Tables:
     """Return the tables of attributes and of intersections that may be shown, by the keys of the wire.
 
-    All have score bins where no group has to be merged for it, and all are by predicted class otherwise.
+    All have score bins where the cells have theirs and no group has to be merged for it, and all are by predicted class
+    otherwise. So nothing is finer than the cells, which the model trained alone is compared with.
     """
     positive = study.task.labels.index(study.task.positive) if study.task.positive else len(study.task.labels) - 1
-    by_bins = _bins(reply.cells, next(iter(reply.groups.values())).shape[1])
+    by_bins = _bins(reply.cells, next(iter(reply.groups.values())).shape[1], rule)
     if by_bins is not None:
         counted = _Counted(reply.groups, by_bins, study, listed)
         parts = counted.parts(rule)
@@ -92,9 +93,9 @@ def _groups(reply: EvaluateReply, study: Study, listed: Listed, rule: Rule) -> T
     return counted.shown(counted.parts(rule), rule)
 
 
-def _bins(cells: Cells, columns: int) -> Cells | None:
-    """Return the cells of all test patients in fewer score bins; None where these are no unions of the cells' own."""
-    if len(cells) != 2 or columns == 2 or cells.shape[1] % columns:
+def _bins(cells: Cells, columns: int, rule: Rule) -> Cells | None:
+    """Return the cells of all test patients in fewer score bins; None where these are no unions of those shown."""
+    if len(cells) != 2 or columns == 2 or cells.shape[1] % columns or suppression.has_small(cells, rule):
         return None
     found: Cells = cells.reshape(len(cells), columns, -1).sum(axis=2)
     return found
