@@ -2,9 +2,9 @@
 
 Noised numbers pass: their noise protects them, and a threshold on them adds nothing. Of exact ones
 
-* counts of test patients leave once in a run: in the closing evaluation. Two counts of the same patients with two
-  models differ by those whom the models judge differently, and these may be few. Asked again, the site sends what
-  it sent, or nothing;
+* counts of test patients leave once in a run, whichever studies ask in it: in the closing evaluation. Two counts of
+  the same patients with two models differ by those whom the models judge differently, and these may be few. Asked
+  again, the site sends what it sent, or nothing;
 * counts of audit patients by group leave once as well, the first time;
 * cells get coarser, groups are merged (``fedfm.metrics.suppression``), or they are withheld;
 * sums over audit patients are withheld where the patients are few.
@@ -69,7 +69,7 @@ def _test_patients(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRe
         alone=suppression.shown(alone, rule),
     )
     told = {"cells": shown.cells, "alone": shown.alone, **shown.groups}
-    return shown if _is_first_or_same(asked.kept("counted"), told) else nothing
+    return shown if _is_first_or_same(asked.kept_in_run("counted"), told) else nothing
 
 
 def _groups(reply: EvaluateReply, study: Study, listed: Listed, rule: Rule) -> Tables:
@@ -185,7 +185,7 @@ def _audit_groups(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRep
         f"{name}={part}": suppression.shown(table, rule)
         for part, table in suppression.sums(tables, nobody, partition).items()
     }
-    is_told = bool(told) and _is_first_or_same(asked.kept("counted-audit"), told)
+    is_told = bool(told) and _is_first_or_same(asked.kept_in_run("counted-audit"), told)
     return replace(reply, audit_groups=told if is_told else {})
 
 
@@ -210,7 +210,7 @@ def _scaled(sums: Mapping[str, float], count: str, rule: Rule) -> Mapping[str, f
 
 
 def _is_first_or_same(path: Path, told: Tables) -> bool:
-    """Whether nothing else of the kind has left in this run; the state folder keeps a digest of what did."""
+    """Whether nothing else of the kind has left in the run; the state folder keeps a digest of what did."""
     if not any(table.size for table in told.values()):
         return True
     text = json.dumps({key: told[key].tolist() for key in sorted(told)})

@@ -18,6 +18,7 @@ from client_app.site import agreed_plan
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
 from fedfm.config.compose import compose_study, load_site, study_from_json
+from fedfm.errors import PrivacyBudgetExceeded
 from fedfm.model.build import build_model
 from fedfm.parameters import load_trainable, trainable
 from fedfm.plan import of_split, sd
@@ -108,6 +109,27 @@ def test_asked_again_it_says_the_same_and_spends_nothing(tmp_path: Path, start: 
     assert purposes(again) == ["alone", "alone_count"]
     for name, array in trainable(again.prepared.model).items():
         np.testing.assert_array_equal(array, start[name])
+
+
+def spend_all(asked: Round) -> None:
+    """Spend on training patients until not even training alone is left."""
+    assert asked.plan.alone is not None
+    for _ in range(99):
+        asked.charge("train", "training", asked.plan.alone)
+
+
+def test_where_the_budget_is_spent_the_rest_of_the_evaluation_is_told(tmp_path: Path, start: Arrays) -> None:
+    """A round that was trained twice may leave too little: what the answer has cost is not lost with it."""
+    write_hospital(tmp_path)
+    asked = ask(tmp_path, start, *ALONE)
+    with pytest.raises(PrivacyBudgetExceeded):
+        spend_all(asked)
+    before = asked.ledger.epsilon("train", asked.plan.delta)
+    told = Trainer(load_site(tmp_path / "site.yaml")).evaluate(request(3, start, *ALONE, "personal=ditto"))
+    assert told.cells.shape == (2, 10)
+    assert (told.alone.shape, told.alone_sd) == ((2, 0), 0.0)
+    assert told.privacy.train == pytest.approx(before)
+    assert not {"alone", "alone_count"} & set(purposes(asked))
 
 
 def test_a_crash_before_the_count_costs_no_second_training(tmp_path: Path, start: Arrays) -> None:

@@ -96,6 +96,20 @@ def test_audit_patients_by_group_leave_once(tmp_path: Path) -> None:
     assert without_small_cells(second, other_run).audit_groups
 
 
+def test_another_study_in_the_run_shows_the_same_or_nothing(tmp_path: Path) -> None:
+    """Else it would say the same patients' counts with another model, or the crossing that closes a circle."""
+    first, other = (study_of("evaluation.group_bins=2", groups="a,b", pairs=pairs) for pairs in ("", "a*b"))
+    counts = counts_of({(label, 3 * label, label, a, b): 40 for label in (0, 1) for a in (0, 1) for b in (0, 1)})
+    sent = without_small_cells(reply_of(counts, study=first), asked(first, tmp_path))
+    assert sent.cells.size
+    crossed = without_small_cells(reply_of(counts, study=other), asked(other, tmp_path))
+    assert (crossed.cells.shape, crossed.groups, crossed.alone.shape) == ((2, 0), {}, (2, 0))
+    named = study_of("name=another", pairs="")
+    again = without_small_cells(reply_of(counts, study=named), asked(named, tmp_path))
+    np.testing.assert_array_equal(again.cells, sent.cells)
+    assert again.groups.keys() == sent.groups.keys()
+
+
 def test_nothing_is_kept_where_nothing_left(tmp_path: Path) -> None:
     few = counts_of({(0, 0, 0, 0, 0): 5})
     reply = without_small_cells(reply_of(few, study=study_of()), asked(study_of(), tmp_path))
