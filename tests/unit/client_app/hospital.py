@@ -15,7 +15,7 @@ from client_app.asked import Round
 from client_app.ledger import Ledger
 from client_app.small_cells import without_small_cells
 from fedfm.config import site as site_config
-from fedfm.config.compose import compose_study
+from fedfm.config.compose import compose_study, study_to_json
 from fedfm.config.study import Study
 from fedfm.metrics.suppression import OTHER, Cells
 from fedfm.plan import plan
@@ -50,7 +50,8 @@ def asked(study: Study, state: Path, *, number: int = 2, rule: str = "cms") -> R
     policy = site_config.Policy(small_cells=rule)
     site = site_config.Site("hospital-a", declared_patients=60, data=data, policy=policy, state=str(state))
     prepared: Any = SimpleNamespace()
-    return Round(site, study, plan(study, delta=1e-3), Ledger(state, "a"), prepared, Request("run", "{}", number, ""))
+    request = Request("run", study_to_json(study), number, "")
+    return Round(site, study, plan(study, delta=1e-3), Ledger(state, "a"), prepared, request)
 
 
 def counts_of(patients: Patients, axes: Mapping[str, int] = AXES) -> Counts:
