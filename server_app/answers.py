@@ -8,13 +8,14 @@ from flwr.app import Message
 from fedfm.arrays import Arrays
 from fedfm.config.study import Study
 from fedfm.metrics.counts import columns
+from fedfm.privacy import SMALLEST_NOISE
 from fedfm.schedule import audit_group_rounds, closing_round, group_rounds
 from fedfm.signals import asks_losses, audit_attribute
 from fedfm.wire import EvaluateReply, TrainReply
 from fedfm.wire_records import evaluate_reply_from_records, train_reply_from_records
 from server_app.evaluation import evaluate, positive_class
 from server_app.roster import Member
-from server_app.screening import check_answer, screen_account, screen_counts, screen_update
+from server_app.screening import MAX_NOISE, check_answer, screen_account, screen_counts, screen_update, within
 from server_app.screening_sums import screen_alone, screen_groups, screen_losses
 
 
@@ -82,6 +83,7 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     shapes = _shapes(study, width) if study.baseline.method == "alone" and is_closing else []
     screen_alone(reply.alone, reply.alone_sd, shapes=shapes, declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
+    _screen_audit_noise(reply, study)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
     return reply
@@ -91,6 +93,16 @@ def _check_whose(reply: TrainReply | EvaluateReply, question: Question) -> None:
     check_answer(
         reply.site, expected=question.member.site, seen=question.seen, answered=reply.round, asked=question.round
     )
+
+
+def _screen_audit_noise(reply: EvaluateReply, study: Study) -> None:
+    """Refuse figures for the rules that come with less noise than any plan has: others count less beside them."""
+    least = 0.0 if study.privacy.mechanism == "none" else SMALLEST_NOISE
+    for name, sent, stated in (
+        ("losses_sd", reply.losses, reply.losses_sd),
+        ("audit_groups_sd", reply.audit_groups, reply.audit_groups_sd),
+    ):
+        within("ROUND-E015", name, stated, (least if sent else 0.0, MAX_NOISE))
 
 
 def _shapes(study: Study, width: int) -> list[tuple[int, int]]:
