@@ -13,13 +13,13 @@ COLUMNS = ("task=heart_disease", "model=logistic", "adapter=full")
 
 @pytest.mark.parametrize("name", [*ATTRIBUTIONS, "none"])
 def test_words_may_be_credited_by_any(name: str) -> None:
-    assert compose_study([f"explainability={name}"]).study.explainability.attribution == name
+    assert compose_study([f"explainability={name}"]).value.explainability.attribution == name
 
 
 @pytest.mark.parametrize("name", [*ATTRIBUTIONS, "none"])
 def test_columns_only_by_those_that_mean_something_for_them(name: str) -> None:
     if name not in OF_TEXT:
-        assert compose_study([*COLUMNS, f"explainability={name}"]).study.explainability.attribution == name
+        assert compose_study([*COLUMNS, f"explainability={name}"]).value.explainability.attribution == name
         return
     with pytest.raises(ConfigErrors) as caught:
         compose_study([*COLUMNS, f"explainability={name}"])
