@@ -28,6 +28,7 @@ class _Paths:
     weight: Tensor
 
 
+@torch.no_grad()
 def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
     """Return the gradient of the predicted logit, averaged on the straight path from the baseline, times the path.
 
@@ -36,8 +37,7 @@ def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> A
     Source: Sundararajan, Taly, Yan 2017, arXiv:1703.01365, equation 1.
     """
     target, reached = predicted(model, inputs)
-    with torch.no_grad():
-        nothing = model.logits_from_inputs(inputs.baseline, inputs.present).gather(1, target[:, None]).squeeze(1)
+    nothing = model.logits_from_inputs(inputs.baseline, inputs.present).gather(1, target[:, None]).squeeze(1)
     nodes, weights = np.polynomial.legendre.leggauss(method.steps)
     paths = _Paths(
         start=lambda example, _step: inputs.baseline[example],
@@ -52,6 +52,7 @@ def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> A
     return Attribution(target=target, credits=credits_, completeness_error=error)
 
 
+@torch.no_grad()
 def expected_gradients(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
     """Return the path times the gradient, averaged over ``method.steps`` paths from references drawn at random.
 
@@ -75,6 +76,7 @@ def expected_gradients(model: Classifier, inputs: Inputs, method: Method) -> Att
     return Attribution(target, _along(model, inputs, paths=paths, target=target), completeness_error=None)
 
 
+@torch.no_grad()
 def gradient_input(model: Classifier, inputs: Inputs, _method: Method) -> Attribution:
     """Return the gradient of the predicted logit times the unit itself, whatever the baseline.
 
@@ -87,6 +89,7 @@ def gradient_input(model: Classifier, inputs: Inputs, _method: Method) -> Attrib
     return Attribution(target, credits_, completeness_error=None)
 
 
+@torch.no_grad()
 def gradient_norm(model: Classifier, inputs: Inputs, _method: Method) -> Attribution:
     """Return the length of the gradient of the predicted logit at each unit; never negative.
 
