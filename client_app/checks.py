@@ -43,7 +43,7 @@ def explain(model: Classifier, documents: Sequence[Example], settings: Explainab
         depend on which others are there: its random order comes from the operating system's entropy.
     """
     rng = np.random.default_rng(secrets.randbits(128))
-    measured = faithfulness(model, documents, steps=settings.steps, rng=rng)
+    measured = faithfulness(model, documents, steps=settings.steps, rng=rng, attribution=settings.attribution)
     return replace(
         measured,
         comprehensiveness=np.clip(np.nan_to_num(measured.comprehensiveness), -1.0, 1.0),
