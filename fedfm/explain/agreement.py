@@ -7,10 +7,17 @@ of the vocabulary.
 import numpy as np
 from numpy.typing import NDArray
 
+from fedfm.explain.predictability import held_out_chances
 from fedfm.explain.words import Credits, finite, shares
+from fedfm.metrics.performance import Estimate
 
 LEAST_COMMON = 3
 """Fewest terms that both credit for a rank correlation; of two it could only be 1 or -1."""
+
+LEAST_DOCUMENTS = 10
+"""Fewest documents from which a site can be learnt."""
+
+_RESAMPLES = 1000
 
 
 def rank_overlap(a: Credits, b: Credits, p: float = 0.9) -> float | None:
@@ -91,6 +98,48 @@ def divergence(a: Credits, b: Credits) -> float | None:
         return None
     middle = (first + second) / 2
     return float(np.clip((_relative(first, middle) + _relative(second, middle)) / 2, 0.0, 1.0))
+
+
+def site_predictability(profiles: NDArray[np.float64], *, rng: np.random.Generator) -> Estimate | None:
+    """Return how well the reasons of a model tell whose model it is: 0.5 by chance, 1 always.
+
+    It is the AUROC of a site against all others, the mean over the sites, of a logistic regression that has not seen
+    the document. Its interval is a percentile bootstrap over documents of what was predicted; what another choice
+    of documents would have taught the regression is not in it.
+
+    Args:
+        profiles: float64[S, N, F] what each of S sites' models says of the same N documents, for example the credit
+            of F terms. Documents with a number that is not finite are left out.
+        rng: Draws folds and resamples.
+
+    Returns:
+        None for fewer than two sites, fewer than ``LEAST_DOCUMENTS`` documents, or nothing to tell by.
+    """
+    profiles = profiles[:, np.isfinite(profiles).all(axis=(0, 2))]
+    sites, documents, features = profiles.shape
+    if sites < 2 or documents < LEAST_DOCUMENTS or not features:
+        return None
+    chances = held_out_chances(profiles / (np.abs(profiles).max() or 1.0), rng=rng)
+    wins = _wins(chances)
+    times = rng.multinomial(documents, np.full(documents, 1 / documents), size=_RESAMPLES)
+    areas = np.einsum("rn,nm,rm->r", times, wins, times, optimize=True) / documents**2
+    low, high = np.quantile(areas, [0.025, 0.975])
+    return Estimate(float(wins.mean()), float(low), float(high))
+
+
+def _wins(chances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return float64[N, N]: how often the own site's profile of n has more chance than another's of m; ties half.
+
+    Its mean is the mean AUROC over the sites, and its mean weighted by a resample's counts that of the resample.
+    """
+    sites, documents, _ = chances.shape
+    wins = np.zeros((documents, documents))
+    for site in range(sites):
+        score = chances[:, :, site]
+        for other in (index for index in range(sites) if index != site):
+            wins += np.heaviside(score[site][:, None] - score[other][None, :], 0.5)
+    wins /= sites * (sites - 1)
+    return wins
 
 
 def _relative(part: Credits, whole: Credits) -> float:
