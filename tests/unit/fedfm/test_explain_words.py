@@ -31,7 +31,12 @@ def flat(found: list[list[int]]) -> list[int]:
     return [place for places in found for place in places]
 
 
-@given(st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=("Cc", "Cf", "Cs", "Lo")), max_size=30))
+# Marks that are younger than the tokenizers' table, which takes them for letters, and one that has changed sides.
+YOUNGER = "\u061d\u09fd\u0a76\u0c77\u0c84\u166d\u1b7d\u1b7e"
+known = st.characters(max_codepoint=0x2E42, exclude_categories=("Cc", "Cf", "Cn"), exclude_characters=YOUNGER)
+
+
+@given(st.text(known, max_size=30))
 def test_a_text_is_split_as_the_tokenizer_splits_it(text: str) -> None:
     assert WORD.findall(text) == [word for word, _ in BertPreTokenizer().pre_tokenize_str(text)]
 
