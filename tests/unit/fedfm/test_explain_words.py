@@ -178,6 +178,8 @@ def test_of_many_terms_those_with_most_credit_stay_and_of_equals_the_first() -> 
     assert np.flatnonzero(holds).tolist() == [*range(MOST_TERMS - 2), count - 3, count - 1]
     np.testing.assert_allclose(credits_[[0, count - 3]], [1 / (count + 3), -3 / (count + 3)])
     assert np.array_equal(credits_ != 0, holds)
+    # A term that stands there without credit comes before those that do not stand there at all.
+    assert np.flatnonzero(term_credits(np.zeros(1), ["x"], [*words, "x"])[1]).tolist() == [count]
     none, still = term_credits(np.zeros(count), words, words)
     assert not none.any()
     assert np.flatnonzero(still).tolist() == list(range(MOST_TERMS))
