@@ -5,13 +5,13 @@ that draws documents, with all figures of a document together (paired; Efron and
 A gate that fewer than ``LEAST`` documents speak for is not judged.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedfm.explain.between_groups import largest_difference
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 
 Figures = Mapping[str, NDArray[np.float64]]
@@ -135,8 +135,6 @@ def groups(
 ) -> Gate:
     """Reasons must be as faithful in each group: no gap above ``GROUP_GAP_MOST`` for certain, of any two (C7).
 
-    Intervals of the pairs are widened so that all hold together (Bonferroni).
-
     Args:
         attribute: For example ``sex``.
         gains: float64[N] comprehensiveness over random order.
@@ -144,12 +142,10 @@ def groups(
         listed: The groups to compare; those with fewer than ``LEAST`` documents are left out.
         rng: Draws documents.
     """
-    members = {group: gains[np.array([one == group for one in of], dtype=bool)] for group in listed}
-    pairs = list(itertools.combinations([values for values in members.values() if len(values) >= LEAST], 2))
-    if not pairs:
+    members = [group if group in listed else None for group in of]
+    found = largest_difference(gains, members, least=LEAST, seed=int(rng.integers(2**63)))
+    if found is None:
         return Gate(f"groups:{attribute}", None, None, GROUP_GAP_MOST, "fewer than two groups have enough documents")
-    gaps = [_gap(one, other, rng, level=0.05 / len(pairs)) for one, other in pairs]
-    found = max(gaps, key=lambda gap: gap.low)
     passed = found.low <= GROUP_GAP_MOST
     reason = "reasons hold alike in all groups" if passed else "reasons hold less in one group than in another"
     return _gate(f"groups:{attribute}", found, GROUP_GAP_MOST, passed, reason)
@@ -205,19 +201,11 @@ def _mean(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate | N
     return _percentiles(float(values.mean()), values[_drawn(len(values), rng)].mean(axis=1))
 
 
-def _gap(one: NDArray[np.float64], other: NDArray[np.float64], rng: np.random.Generator, *, level: float) -> Estimate:
-    """Return how far two means lie apart; the larger minus the smaller."""
-    if one.mean() < other.mean():
-        one, other = other, one
-    means = [values[_drawn(len(values), rng)].mean(axis=1) for values in (one, other)]
-    return _percentiles(float(one.mean() - other.mean()), means[0] - means[1], level=level)
-
-
 def _drawn(documents: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return int64[draws, N] places of documents, with replacement."""
     return rng.integers(documents, size=(_DRAWS, documents))
 
 
-def _percentiles(value: float, draws: NDArray[np.float64], *, level: float = 0.05) -> Estimate:
-    low, high = np.quantile(draws, [level / 2, 1 - level / 2])
+def _percentiles(value: float, draws: NDArray[np.float64]) -> Estimate:
+    low, high = np.quantile(draws, [0.025, 0.975])
     return Estimate(value, min(float(low), value), max(float(high), value))

@@ -23,6 +23,7 @@ from fedfm.examples import Example
 from fedfm.explanations import MOST_TERMS, check_names, sum_names
 from fedfm.plan import of_split, sd
 from fedfm.privacy import epsilon
+from fedfm.schedule import warm_up_rounds
 from tests.unit.client_app.looks import Given, giving
 from tests.unit.client_app.test_releases import asked, study_of
 
@@ -243,3 +244,11 @@ def test_sums_that_are_not_charged_are_caught(purpose: str, tmp_path: Path, monk
     monkeypatch.setattr(Round, "charge", but_one)
     with pytest.raises(AssertionError):
         check_the_ledger_is_the_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("share", "rounds", "spared"), [("0.2", 15, 3), ("0.2", 6, 2), ("0", 5, 0), ("1", 5, 5), ("0.01", 3, 1)]
+)
+def test_the_first_rounds_in_which_no_gate_counts(share: str, rounds: int, spared: int) -> None:
+    """Of 15 a fifth is three, whatever floating point says."""
+    assert warm_up_rounds(study_of(f"explainability.warm_up={share}", f"rounds={rounds}")) == spared
