@@ -205,15 +205,25 @@ def _log(judged: Sequence[Gate], *, number: int, counts: bool) -> None:
     """Say for the site's own people whether the reasons hold, and which do not."""
     broken = [gate for gate in judged if gate.passed is False]
     told, open_ = len([gate for gate in judged if gate.passed]), len([gate for gate in judged if gate.passed is None])
-    verdict = "REASONS DO NOT HOLD" if broken else "reasons hold"
     spared = "" if counts else "; one of the first rounds, in which no gate counts"
     logger.info(
         "round %d: %s: %d of %d gates passed, %d cannot be judged%s",
-        *(number, verdict, told, len(judged), open_, spared),
+        *(number, verdict_of(judged), told, len(judged), open_, spared),
     )
     for gate in broken:
         found = "" if gate.estimate is None else f" ({gate.estimate.value:+.3f}, limit {gate.limit:+.3f})"
         logger.warning("round %d: %s: %s%s", number, gate.name, gate.reason, found)
+
+
+def verdict_of(judged: Sequence[Gate]) -> str:
+    """Return in words what the gates say of the reasons; length and loss of the update are no reasons."""
+    of_reasons = {gate.name: gate.passed for gate in judged if gate.name not in _OF_TRAINING}
+    if False in of_reasons.values():
+        return "REASONS DO NOT HOLD"
+    return "reasons cannot be judged" if of_reasons.get("faithfulness") is None else "reasons hold"
+
+
+_OF_TRAINING = ("update", "utility")
 
 
 def _rng() -> np.random.Generator:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from client_app import before_sending, explained, sum_gates
+from client_app.gates import Gate
 from client_app.layer_gradients import Grouping, recording
 from client_app.trainer.messages import request_to_proto
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
@@ -284,6 +286,35 @@ def test_people_at_the_site_are_told_and_the_next_round_compares(
     assert [len(one["norms"]) for one in kept] == [1, 2, 3]
     (regression,) = [gate for gate in kept[1]["gates"] if gate["name"] == "regression"]
     assert regression["estimate"] is not None  # on the same documents
+
+
+@pytest.mark.parametrize(
+    ("gates", "verdict"),
+    [
+        ({"faithfulness": True, "utility": False, "swap:sex": None}, "reasons hold"),
+        ({"faithfulness": True, "swap:sex": False}, "REASONS DO NOT HOLD"),
+        ({"faithfulness": None, "swap:sex": True}, "reasons cannot be judged"),
+        ({"faithfulness": None, "swap:sex": False}, "REASONS DO NOT HOLD"),
+    ],
+)
+def test_few_documents_are_no_good_news(gates: dict[str, bool | None], verdict: str) -> None:
+    judged = [Gate(name, passed, None, 0.0, "") for name, passed in gates.items()]
+    assert before_sending.verdict_of(judged) == verdict
+
+
+def test_a_path_that_the_coordinator_names_is_never_looked_at_here(tmp_path: Path, start: Arrays) -> None:
+    """The reference set lies at the coordinator: whether such a file is here must not show, nor what is in it."""
+    secret, opened, watching = tmp_path / "reference.csv", [], [True]
+    secret.write_text(f"{CANARY},label\n")
+    # a hook cannot be taken out again, so that it has to stop by itself
+    sys.addaudithook(lambda event, of: opened.append(str(of[0])) if watching and event == "open" else None)
+    trainer = trainer_of(tmp_path / "a")
+    for number in (2, 3):
+        trainer.train(request(number, start, f"explainability.reference={secret}"))
+    trainer.evaluate(request(3, start, f"explainability.reference={secret}"))
+    watching.clear()
+    assert opened
+    assert str(secret) not in opened
 
 
 def train_over(socket: Path, start: Arrays, *overrides: str) -> Any:
