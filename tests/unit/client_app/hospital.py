@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client_app.asked import Round
 from client_app.ledger import Ledger
@@ -110,46 +111,60 @@ def published(counts: Counts, study: Study, *, bins: int = 2, rule: str = "cms")
 def told(attacker: Attacker, counts: Counts, answers: Sequence[tuple[str, EvaluateReply]]) -> Attacker:
     """Let the attacker have every table that left, and know what ``OTHER`` is made of."""
     for model, reply in answers:
-        learn(attacker, reply.cells, model, [{}], counts)
-        learn(attacker, reply.alone, "other", [{}], counts)
+        learn(attacker, [(reply.cells, {})], model)
+        learn(attacker, [(reply.alone, {})], "other")
+        by_name: dict[str, dict[str, Cells]] = {}
         for key, table in reply.groups.items():
             name, _, group = key.partition("=")
-            choices = [members(reply, name, at, part) for at, part in enumerate(group.split("*"))]
-            options = [dict(zip(name.split("*"), parts, strict=True)) for parts in product(*choices)]
-            learn(attacker, table, model, options, counts)
+            by_name.setdefault(name, {})[group] = table
+        for name, tables in by_name.items():
+            meant = [
+                meanings(name, tables, unlisted) for unlisted in product([False, True], repeat=name.count("*") + 1)
+            ]
+            learn(attacker, next(option for option in meant if are_true(attacker, option, model, counts)), model)
     return attacker
 
 
-def members(reply: EvaluateReply, name: str, at: int, part: str) -> list[tuple[int, ...]]:
-    """Return which groups a part may hold: itself, or all that are not shown, without or with the unlisted."""
-    listed = LISTED[name.split("*")[at]]
-    if part != OTHER:
-        return [(listed.index(part),)]
-    keys = [key.partition("=") for key in reply.groups]
-    alone = {group.split("*")[at] for attribute, _, group in keys if attribute == name}
-    rest = tuple(index for index, group in enumerate(listed) if group not in alone)
-    return [rest, (*rest, len(listed))]
+def meanings(name: str, tables: Mapping[str, Cells], unlisted: Sequence[bool]) -> list[tuple[Cells, dict[str, Any]]]:
+    """Return each table with the groups it is about, where ``OTHER`` of each attribute holds the unlisted or not.
+
+    ``OTHER`` is all that is not shown; it means the same in every table of one attribute or intersection.
+    """
+    found = []
+    for group, table in tables.items():
+        who = {}
+        for at, (attribute, part) in enumerate(zip(name.split("*"), group.split("*"), strict=True)):
+            alone = {other.split("*")[at] for other in tables}
+            rest = tuple(index for index, one in enumerate(LISTED[attribute]) if one not in alone)
+            others = (*rest, len(LISTED[attribute])) if unlisted[at] else rest
+            who[attribute] = others if part == OTHER else (LISTED[attribute].index(part),)
+        found.append((table, who))
+    return found
 
 
-def learn(attacker: Attacker, table: Cells, model: str, options: Sequence[Mapping[str, Any]], counts: Counts) -> None:
-    """Take each cell as a fact, of the first of the sets it may be about of which it is true."""
-    if not table.shape[1]:
-        return
-    size, width = attacker.axes[model], table.shape[1]
-    per = [tuple(np.flatnonzero(np.arange(size) * width // size == column).tolist()) for column in range(width)]
-    if size == 2 and width == BINS:
-        per = [(0,), (), (), (1,)]
-    for option in options:
-        sets = {
-            (label, column): attacker.of(label=label, **{model: per[column]}, **option)
-            for label in (0, 1)
-            for column in range(width)
-        }
-        if all(counts[who].sum() == table[at] for at, who in sets.items()):
-            for at, who in sets.items():
-                attacker.learns(who, float(table[at]))
-            return
-    raise AssertionError("a table that is not true")
+Facts = Sequence[tuple[Cells, Mapping[str, Any]]]
+
+
+def are_true(attacker: Attacker, tables: Facts, model: str, counts: Counts) -> bool:
+    return all(counts[who].sum() == many for who, many in facts(attacker, tables, model))
+
+
+def learn(attacker: Attacker, tables: Facts, model: str) -> None:
+    for who, many in facts(attacker, tables, model):
+        attacker.learns(who, many)
+
+
+def facts(attacker: Attacker, tables: Facts, model: str) -> list[tuple[NDArray[np.bool_], float]]:
+    """Return each cell as a set of patients, and how many they are."""
+    found = []
+    for table, groups in tables:
+        size, width = attacker.axes[model], table.shape[1]
+        per = [tuple(np.flatnonzero(np.arange(size) * width // size == column).tolist()) for column in range(width)]
+        if size == 2 and width == BINS:
+            per = [(0,), (), (), (1,)]
+        for label, column in product((0, 1), range(width)):
+            found.append((attacker.of(label=label, **{model: per[column]}, **groups), float(table[label, column])))
+    return found
 
 
 SHOWN = counts_of(
