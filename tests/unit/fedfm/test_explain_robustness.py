@@ -78,12 +78,12 @@ def test_max_sensitivity_equals_captum(kind: str) -> None:
     model, inputs = case(kind)
     method, by = Method(steps=3), movements(inputs, SEEDS, count=4)
 
-    def explanation(values: tuple[Tensor, ...]) -> Tensor:
+    def explanation(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         times = len(values[0]) // len(inputs.values)
         names = ("baseline", "present", "removable", "words")
         repeated = {name: getattr(inputs, name).repeat_interleave(times, 0) for name in names}
         many = replace(inputs, values=values[0], **repeated)
-        return integrated_gradients(model, many, method).credits
+        return (integrated_gradients(model, many, method).credits,)
 
     expected = sensitivity_max(
         explanation, inputs.values, lambda values: (values + by_example(by),), n_perturb_samples=len(by)
