@@ -1,7 +1,5 @@
 """Which methods are about the model, on MiniLM after some training on the demo's notes: the randomisation gate."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -44,15 +42,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, list[
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "failed"),
-    [("integrated_gradients", set()), ("gradient_norm", {"head"}), ("attention_rollout", {"head"})],
+    ("name", "passes"), [("integrated_gradients", True), ("gradient_norm", False), ("attention_rollout", False)]
 )
-def test_the_gate_of_randomisation(name: str, failed: set[str], trained: tuple[Classifier, list[Example]]) -> None:
+def test_the_gate_of_randomisation(name: str, passes: bool, trained: tuple[Classifier, list[Example]]) -> None:
+    """Methods that are never negative credit words of more pieces with more, under any parameters: "all" shows it."""
     model, documents = trained
     asked = {"method": Method(name), "before": sizes(model, documents, method=Method(name)), "seed": 1}
     found = {parts: rank_correlation_after(model, documents, parts=parts, **asked).mean() for parts in PARTS}
-    print(name, found, flush=True)
-    assert {parts for parts, limit in LIMITS.items() if found[parts] >= limit} == failed
+    failed = {parts for parts, limit in LIMITS.items() if found[parts] >= limit}
+    assert "head" in failed if not passes else not failed
 
 
 @pytest.mark.slow
@@ -60,6 +58,5 @@ def test_integrated_gradients_beat_the_random_order(trained: tuple[Classifier, l
     model, documents = trained
     found = audit(model, documents, method=Method(), watched=Watched(), rng=np.random.default_rng(0)).sums
     gain = found["comprehensiveness"] - found["random_order"]
-    print({name: figures.mean() for name, figures in found.items()})
     assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain))
     assert found["sufficiency"].mean() < found["comprehensiveness"].mean()
