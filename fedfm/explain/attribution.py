@@ -7,14 +7,14 @@ credits from that example alone (``Inputs`` of a batch hold several patients), a
 
 from collections.abc import Callable
 
-from fedfm.explain.credits import ROWS, Attribution, Method
+from fedfm.explain.credits import Attribution, Method
 from fedfm.explain.gradients import expected_gradients, gradient_input, gradient_norm, integrated_gradients
 from fedfm.explain.guard import refuse_hooks
 from fedfm.explain.removal import leave_one_out, occlusion
 from fedfm.explain.rollout import attention_rollout
 from fedfm.model.classifier import Classifier, Inputs
 
-__all__ = ["ATTRIBUTIONS", "ROWS", "Attribution", "Method", "attribute", "refuse_hooks"]
+__all__ = ["ATTRIBUTIONS", "Attribution", "Method", "attribute", "refuse_hooks"]
 
 ATTRIBUTIONS: dict[str, Callable[[Classifier, Inputs, Method], Attribution]] = {
     "integrated_gradients": integrated_gradients,

@@ -2,14 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from fedfm.explain.guard import refuse_hooks
+from fedfm.explain.passes import logits_of
 from fedfm.model.classifier import Classifier, Inputs
-
-ROWS = 32
-"""Rows that go through the model at once: points on paths, or examples with something removed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,6 @@ class Attribution:
     completeness_error: Tensor | None
 
 
-@torch.no_grad()
 def predicted(model: Classifier, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Return int64[B] the predicted classes, the first of equals, and float32[B] their logits.
 
@@ -56,7 +51,6 @@ def predicted(model: Classifier, inputs: Inputs) -> tuple[Tensor, Tensor]:
     Raises:
         ModelError: Hooks are attached.
     """
-    refuse_hooks(model)
-    logits = model.logits_from_inputs(inputs.values, inputs.present)
+    logits = logits_of(model, lambda rows: inputs.values[rows], inputs.present)
     target = logits.argmax(dim=1)
     return target, logits.gather(1, target[:, None]).squeeze(1)

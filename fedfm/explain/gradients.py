@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedfm.explain.credits import ROWS, Attribution, Method, predicted
+from fedfm.explain.credits import Attribution, Method, predicted
+from fedfm.explain.passes import logits_of, passes
 from fedfm.model.classifier import Classifier, Inputs
 from fedfm.model.draws import uniform
 
@@ -28,7 +29,6 @@ class _Paths:
     weight: Tensor
 
 
-@torch.no_grad()
 def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
     """Return the gradient of the predicted logit, averaged on the straight path from the baseline, times the path.
 
@@ -37,7 +37,8 @@ def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> A
     Source: Sundararajan, Taly, Yan 2017, arXiv:1703.01365, equation 1.
     """
     target, reached = predicted(model, inputs)
-    nothing = model.logits_from_inputs(inputs.baseline, inputs.present).gather(1, target[:, None]).squeeze(1)
+    saying_nothing = logits_of(model, lambda rows: inputs.baseline[rows], inputs.present)
+    nothing = saying_nothing.gather(1, target[:, None]).squeeze(1)
     nodes, weights = np.polynomial.legendre.leggauss(method.steps)
     paths = _Paths(
         start=lambda example, _step: inputs.baseline[example],
@@ -52,7 +53,6 @@ def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> A
     return Attribution(target=target, credits=credits_, completeness_error=error)
 
 
-@torch.no_grad()
 def expected_gradients(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
     """Return the path times the gradient, averaged over ``method.steps`` paths from references drawn at random.
 
@@ -76,7 +76,6 @@ def expected_gradients(model: Classifier, inputs: Inputs, method: Method) -> Att
     return Attribution(target, _along(model, inputs, paths=paths, target=target), completeness_error=None)
 
 
-@torch.no_grad()
 def gradient_input(model: Classifier, inputs: Inputs, _method: Method) -> Attribution:
     """Return the gradient of the predicted logit times the unit itself, whatever the baseline.
 
@@ -89,7 +88,6 @@ def gradient_input(model: Classifier, inputs: Inputs, _method: Method) -> Attrib
     return Attribution(target, credits_, completeness_error=None)
 
 
-@torch.no_grad()
 def gradient_norm(model: Classifier, inputs: Inputs, _method: Method) -> Attribution:
     """Return the length of the gradient of the predicted logit at each unit; never negative.
 
@@ -106,7 +104,7 @@ def _along(model: Classifier, inputs: Inputs, *, paths: _Paths, target: Tensor) 
     """Return float32[B, U]: over the K points the weighted sum of gradient times path."""
     steps = len(paths.at)
     credits_ = inputs.values.new_zeros(inputs.present.shape)
-    for rows in torch.split(torch.arange(len(target) * steps, device=target.device), ROWS):
+    for rows in passes(inputs.present.sum(1).repeat_interleave(steps)):
         example, step = rows // steps, rows % steps
         start = paths.start(example, step)
         path = inputs.values[example] - start
@@ -119,8 +117,10 @@ def _along(model: Classifier, inputs: Inputs, *, paths: _Paths, target: Tensor) 
 def _at_values(model: Classifier, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Return int64[B] predicted classes, and float32[B, U, D] gradients of their logits at the values."""
     target, _ = predicted(model, inputs)
-    parts = (torch.split(tensor, ROWS) for tensor in (inputs.values, inputs.present, target))
-    return target, torch.cat([_gradient(model, v, p, target=t) for v, p, t in zip(*parts, strict=True)])
+    found = torch.zeros_like(inputs.values)
+    for rows in passes(inputs.present.sum(1)):
+        found[rows] = _gradient(model, inputs.values[rows], inputs.present[rows], target=target[rows])
+    return target, found
 
 
 def _gradient(model: Classifier, points: Tensor, present: Tensor, *, target: Tensor) -> Tensor:

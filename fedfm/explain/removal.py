@@ -6,7 +6,8 @@ Each costs a forward pass for each document and removed window, over documents t
 import torch
 from torch import Tensor
 
-from fedfm.explain.credits import ROWS, Attribution, Method, predicted
+from fedfm.explain.credits import Attribution, Method, predicted
+from fedfm.explain.passes import logits_of
 from fedfm.model.classifier import Classifier, Inputs
 
 WINDOW = 4
@@ -31,28 +32,20 @@ def occlusion(model: Classifier, inputs: Inputs, _method: Method) -> Attribution
     return _removed(model, inputs, window=WINDOW)
 
 
-@torch.no_grad()
 def _removed(model: Classifier, inputs: Inputs, *, window: int) -> Attribution:
     target, reached = predicted(model, inputs)
     window_of = torch.where(inputs.removable, inputs.words // window, -1)
-    example, removed = _jobs(window_of, inputs.present)
+    example, removed = _jobs(window_of)
     credits_ = inputs.values.new_zeros(window_of.shape)
-    for start in range(0, len(example), ROWS):  # of documents without a word there is nothing to run
-        row, gone = example[start : start + ROWS], removed[start : start + ROWS]
-        hit = window_of[row] == gone[:, None]
-        logits = model.logits_from_inputs(inputs.values[row], inputs.present[row] & ~hit)
-        drop = reached[row] - logits.gather(1, target[row, None]).squeeze(1)
-        credits_.index_add_(0, row, hit * (drop / hit.sum(1)).unsqueeze(1))
+    hit = window_of[example] == removed[:, None]
+    logits = logits_of(model, lambda rows: inputs.values[example[rows]], inputs.present[example] & ~hit)
+    drop = reached[example] - logits.gather(1, target[example, None]).squeeze(1)
+    credits_.index_add_(0, example, hit * (drop / hit.sum(1)).unsqueeze(1))
     return Attribution(target, credits_, completeness_error=None)
 
 
-def _jobs(window_of: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int64[J] examples and int64[J] the windows that are removed from them, most units left first.
-
-    Rows that are like in length go through the model together, so that little is padding.
-    """
+def _jobs(window_of: Tensor) -> tuple[Tensor, Tensor]:
+    """Return int64[J] examples and int64[J] the windows that are removed from them."""
     example, unit = (window_of >= 0).nonzero(as_tuple=True)
-    jobs, units = torch.unique(torch.stack([example, window_of[example, unit]], 1), dim=0, return_counts=True)
-    left = present.sum(1)[jobs[:, 0]] - units
-    jobs = jobs[left.argsort(descending=True, stable=True)]
+    jobs = torch.unique(torch.stack([example, window_of[example, unit]], 1), dim=0)
     return jobs[:, 0], jobs[:, 1]

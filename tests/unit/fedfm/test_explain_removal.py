@@ -98,5 +98,5 @@ def test_a_forward_for_each_window_with_rows_that_are_alike_in_length_together(
     removed = lengths[len(inputs.names) :]
     windows = [-(-len(words) // SIZES[name]) for words in inputs.names]
     assert len(removed) == sum(windows)
-    assert removed == sorted(removed, reverse=True)
+    assert removed == sorted(removed)
     assert max(removed) < inputs.present.shape[1]
