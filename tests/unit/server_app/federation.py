@@ -54,7 +54,7 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
         site = Path(str(context.node_config["site-config"])).stem
         hospital, request = hospitals[site], wire_records.request_from_records(message.content)
         hospital.asked.append(request)
-        reply = getattr(hospital, kind)(_honest_reply(kind, site, hospital, request))
+        reply = getattr(hospital, kind)(honest_reply(kind, site, hospital, request))
         if isinstance(reply, Error):
             return Message(reply, reply_to=message)
         return Message(reply if isinstance(reply, RecordDict) else write(reply), reply_to=message)
@@ -78,7 +78,7 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
     return app
 
 
-def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Request) -> Reply:
+def honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Request) -> Reply:
     study = study_from_json(request.study)
     if kind == "describe":
         return wire.Description(site, hospital.patients, request.layout, "cpu", ("sex",), SPENT)
