@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,11 +93,10 @@ def code_of(kind: str, lie: Any, *overrides: str, number: int = 2) -> str:
     request = wire.Request("run-1", study_to_json(asked), number, LAYOUT, PARAMETERS)
     reply = lie(honest_reply(kind, "b1", hospital, request))
     question = Question(asked, number, Member("b1", 1, hospital.patients), set())
+    write = wire_records.train_reply_to_records if kind == "train" else wire_records.evaluate_reply_to_records
+    read: Any = partial(read_update, like=PARAMETERS) if kind == "train" else read_counts
     with pytest.raises(FedFMError) as caught:
-        if kind == "train":
-            read_update(message(wire_records.train_reply_to_records(reply)), question, like=PARAMETERS)
-        else:
-            read_counts(message(wire_records.evaluate_reply_to_records(reply)), question)
+        read(message(write(reply)), question)
     assert len(str(caught.value)) < 1000
     return caught.value.code
 
