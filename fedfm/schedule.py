@@ -1,5 +1,7 @@
 """After which rounds something is measured: the coordinator asks by it, and a site plans its noise by it."""
 
+import math
+
 from fedfm.config.study import Study
 
 
@@ -40,3 +42,9 @@ def check_rounds(study: Study) -> list[int]:
     """Return the rounds of training after which the figures of the sites' own checks leave; the last one always."""
     every = study.explainability.check_every
     return sorted({*(range(every, study.rounds + 1, every) if every else ()), study.rounds})
+
+
+def warm_up_rounds(study: Study) -> int:
+    """Return how many rounds, the first ones, have no gate that counts."""
+    share = study.explainability.warm_up * study.rounds
+    return math.ceil(round(share, 9))  # 0.2 of 15 is 3, whatever floating point says
