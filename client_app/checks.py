@@ -1,23 +1,37 @@
-"""The local explainability check: Algorithm 1, line 9, before the update is sent.
-
-Its result stays at the hospital, in the trainer's log. What the coordinator learns about
-explanations is in the evaluation, with noise.
-"""
+"""Which audit documents are looked at, and how: one look for what leaves and for what stays here."""
 
 import hashlib
-import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
+from client_app.asked import Round
 from fedfm.config.explainability import Explainability
+from fedfm.config.site import Explanations
 from fedfm.examples import Example
+from fedfm.explain import audit as looks
 from fedfm.explain.attribution import Method
-from fedfm.explain.audit import Audit, Watched, audit
+from fedfm.explain.audit import Audit, Watched
+from fedfm.explain.randomisation import rank_correlation_after
+from fedfm.explanations import ranges
 from fedfm.model.classifier import Classifier
 
-logger = logging.getLogger(__name__)
+Words = TypeVar("Words")
+
+OWN = "own/"
+"""What the name of a site's list begins with, so that no list of a study is ever mistaken for it."""
+
+
+def audit_documents(asked: Round) -> list[Example]:
+    """Return the audit examples whose reasons are looked at: about ``explainability.documents``, by public coins."""
+    split = asked.site.data.split
+    expected = asked.site.declared_patients * split.audit / split.train
+    share = asked.study.explainability.documents / expected if expected else 1.0
+    by_record = asked.study.privacy.unit == "record"
+    return chosen_documents(asked.prepared.splits.audit, share, asked.request.run, by_record=by_record)
 
 
 def chosen_documents(examples: Sequence[Example], share: float, salt: str, *, by_record: bool) -> list[Example]:
@@ -35,25 +49,72 @@ def chosen_documents(examples: Sequence[Example], share: float, salt: str, *, by
     return list(first.values())
 
 
-def explain(model: Classifier, documents: Sequence[Example], settings: Explainability) -> Audit:
-    """Return how faithful the model's reasons are, document by document. Stays at the hospital.
+def of_study(settings: Explainability, *, terms: bool = False) -> Watched:
+    """Return the lists of the study alone: what any figure that leaves is made with."""
+    return Watched(settings.shortcuts, settings.swaps, settings.vocabulary if terms else ())
+
+
+def with_own(settings: Explainability, own: Explanations) -> Watched:
+    """Return the lists of the study and the site's own, for the site's people.
+
+    A list of the site is called ``own/NAME``, with as many ``own/`` as it takes: the coordinator may give its lists any
+    name, and must neither hide one of the site nor have it counted in its place.
+    """
+    return Watched(
+        {**_renamed(own.shortcuts, settings.shortcuts), **settings.shortcuts},
+        {**_renamed(own.swaps, settings.swaps), **settings.swaps},
+    )
+
+
+def look(
+    model: Classifier,
+    documents: Sequence[Example],
+    settings: Explainability,
+    *,
+    watched: Watched,
+    randomised: bool = False,
+) -> Audit:
+    """Return the figures of the model's reasons, document by document. Sample-level: stays at the hospital.
 
     Guarantees:
-        A document's figures do not depend on which others are there: its random order comes from the operating
-        system's entropy.
+        Every figure is finite and in its range, whatever the parameters: what cannot be computed counts as nothing.
+        A document's figures do not depend on which others are there: what is random about it comes from the
+        operating system's entropy.
+    """
+    found = looks.audit(
+        model,
+        documents,
+        method=Method(settings.attribution, settings.steps, settings.baseline),
+        watched=watched,
+        rng=np.random.default_rng(secrets.randbits(128)),
+        randomised=randomised,
+    )
+    return replace(found, sums=_bounded(found.sums), terms=np.nan_to_num(found.terms, posinf=0.0, neginf=0.0))
+
+
+def without_what_was_learned(
+    model: Classifier, documents: Sequence[Example], settings: Explainability
+) -> looks.Figures:
+    """Return float64[N] in [0, 1]: how alike credits are to those of a model whose every parameter is drawn anew.
+
+    Guarantees:
+        The model is as before afterwards.
     """
     method = Method(settings.attribution, settings.steps, settings.baseline)
-    rng = np.random.default_rng(secrets.randbits(128))
-    return audit(model, documents, method=method, watched=Watched(), rng=rng)
+    found = rank_correlation_after(model, documents, method=method, parts="all", seed=secrets.randbits(62))
+    return np.clip(np.nan_to_num(found), 0.0, 1.0)
 
 
-def report_locally(measured: Audit, *, round_: int) -> None:
-    """Log whether credited words matter more than words in random order, for the site's own people."""
-    gain = measured.sums["comprehensiveness"] - measured.sums["random_order"]
-    verdict = (
-        "reasons hold" if gain.mean() > 0 else "REASONS DO NOT HOLD: credited words matter no more than random ones"
-    )
-    logger.info("round %d: %s (comprehensiveness %+.3f over random order)", round_, verdict, gain.mean())
+def _bounded(figures: Mapping[str, looks.Figures]) -> dict[str, looks.Figures]:
+    of = ranges(tuple(figures))
+    return {name: np.clip(np.nan_to_num(values), *of[name]) for name, values in figures.items()}
+
+
+def _renamed(own: Mapping[str, Words], of_study: Mapping[str, Words]) -> dict[str, Words]:
+    depth = 1
+    while any(OWN * depth + name in of_study for name in own):
+        depth += 1
+    return {OWN * depth + name: words for name, words in own.items()}
 
 
 def _coin(patient: str, salt: str) -> float:

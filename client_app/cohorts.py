@@ -23,6 +23,7 @@ from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier
 from fedfm.model.low_rank import frozen_as_built, set_frozen
 from fedfm.parameters import load_trainable, trainable
+from fedfm.plan import explains
 from fedfm.signals import asks_losses, audit_attribute, group_loss_attribute
 
 
@@ -35,7 +36,7 @@ class Prepared:
         splits: Examples, disjoint by patient; cut to the study's most examples of a patient where the patient is
             the unit.
         train: Training units behind the frozen part.
-        audit: Audit units behind the frozen part; empty where the study does not ask for their loss.
+        audit: Audit units behind the frozen part; empty where the study asks neither for their loss nor for reasons.
         test: Test units behind the frozen part.
         start: The parameters that every site starts from; names and shapes.
         micro_batch: Examples that go through the model at once.
@@ -140,7 +141,7 @@ def _cohort(site: Site, study: Study, model: Classifier, examples: Sequence[Exam
 
 
 def _measures_audit(study: Study) -> bool:
-    return asks_losses(study) or bool(audit_attribute(study) or group_loss_attribute(study))
+    return asks_losses(study) or explains(study) or bool(audit_attribute(study) or group_loss_attribute(study))
 
 
 def _enough_patients(site: Site, train: Sequence[Example]) -> None:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client_app import baseline, checks, comparison, group_counts
+from client_app import baseline, comparison, group_counts
 from client_app.asked import Round
+from client_app.explained import explain
 from client_app.noise import noised_sums
-from client_app.rounds import audit_documents, load_received
+from client_app.rounds import load_received
 from client_app.scores import logits_of, owners_of, positive_of, probabilities_of
 from client_app.small_cells import without_small_cells
 from client_app.training import Cohort
@@ -25,7 +26,7 @@ from fedfm.examples import Example
 from fedfm.metrics.counts import clipped_loss, columns, patient_cells
 from fedfm.plan import sd
 from fedfm.privacy import Release
-from fedfm.schedule import closing_round, explanation_rounds
+from fedfm.schedule import closing_round
 from fedfm.wire import EvaluateReply
 
 Table = NDArray[np.float64]
@@ -52,7 +53,7 @@ class _Audited:
 
 
 def evaluate(asked: Round) -> EvaluateReply:
-    """Count how the received parameters do on test patients; sum losses and faithful reasons on audit patients.
+    """Count how the received parameters do on test patients; sum losses and figures of reasons on audit patients.
 
     Raises:
         FedFMError: The site refuses. What was charged before stays charged.
@@ -61,15 +62,14 @@ def evaluate(asked: Round) -> EvaluateReply:
     load_received(asked)
     counts = _count(asked)
     audited = _audit(asked)
-    explanation, explanation_sd = _explain(asked)
+    explained = explain(asked)
     alone, alone_sd = baseline.count_alone(asked)
     reply = EvaluateReply(
         site=asked.site.id,
         round=asked.request.round,
         **vars(counts),
         **vars(audited),
-        explanation=explanation,
-        explanation_sd=explanation_sd,
+        **vars(explained),
         alone=alone,
         alone_sd=alone_sd,
         seconds=time.monotonic() - started,
@@ -125,22 +125,6 @@ def _sum_losses(asked: Round, logits: Tensor, release: Release) -> tuple[dict[st
     added = sd(release) * math.sqrt(2)  # a patient who comes or goes moves each of two sums by at most 1
     noisy = noised_sums(np.array([shares.sum(), len(shares)], dtype=np.float64), added)
     return dict(zip(("loss", "patients"), noisy.tolist(), strict=True)), added
-
-
-def _explain(asked: Round) -> tuple[dict[str, float], float]:
-    release = asked.plan.explanation
-    if release is None or asked.request.round not in explanation_rounds(asked.study):
-        return {}, 0.0
-    asked.charge("audit", "explanation", release)
-    documents = audit_documents(asked)
-    told, sums = ("comprehensiveness", "random_order", "documents"), np.zeros(3)
-    if documents:
-        measured = checks.explain(asked.prepared.model, documents, asked.study.explainability)
-        sums = np.array([measured.sums[name].sum() for name in told])
-    # a patient who comes or goes moves each of three sums by at most 1
-    added = sd(release) * math.sqrt(3)
-    noisy = noised_sums(sums, added)
-    return dict(zip(told, noisy.tolist(), strict=True)), added
 
 
 def _answers(asked: Round, examples: Sequence[Example], cohort: Cohort, logits: Tensor) -> group_counts.Answers:

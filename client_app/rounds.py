@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from client_app import checks, personal
+from client_app import before_sending, personal
 from client_app.asked import Round as Round  # noqa: PLC0414 - what every call here takes: importable from here too
 from client_app.cohorts import device_of
 from client_app.fine_tuning import fine_tune, steps_of
@@ -13,10 +13,8 @@ from client_app.loss_weights import loss_weights
 from client_app.low_rank import check_frozen
 from fedfm.arrays import Arrays, check_layout, layout, update_of
 from fedfm.errors import WireError
-from fedfm.examples import Example
 from fedfm.model.low_rank import frozen_with, set_frozen
 from fedfm.parameters import load_trainable, trainable
-from fedfm.schedule import explanation_rounds
 from fedfm.wire import Description, TrainReply
 
 LARGEST_PARAMETER = 100.0
@@ -41,6 +39,7 @@ def train(asked: Round) -> TrainReply:
     """Charge the ledger, fine-tune on the site's patients, check the result, return the update.
 
     Raises:
+        Withheld: The site keeps the update back, as its policy says.
         FedFMError: The site refuses. What was charged before stays charged.
     """
     started = time.monotonic()
@@ -48,11 +47,12 @@ def train(asked: Round) -> TrainReply:
     load_received(asked)  # Algorithm 1, line 7
     before = trainable(model)
     asked.charge("train", "training", replace(asked.plan.training, steps=steps_of(asked)))
+    begun = before_sending.begin(asked)
     cohort = replace(asked.prepared.train, weights=loss_weights(asked))  # the first half of line 9
     noise = asked.plan.training.noise_multiplier  # of the full plan, however few steps this site takes
     fine_tune(asked, cohort, noise_multiplier=noise, number=asked.request.round)  # Algorithm 1, line 8
-    _check_reasons(asked)  # Algorithm 1, line 9
     update = update_of(before, trainable(model))
+    checked = before_sending.finish(asked, begun, update)  # Algorithm 1, line 9
     reply = TrainReply(  # Algorithm 1, line 10
         site=asked.site.id,
         round=asked.request.round,
@@ -62,6 +62,7 @@ def train(asked: Round) -> TrainReply:
         steps=steps_of(asked),
         seconds=time.monotonic() - started,
         privacy=asked.spent(),
+        **vars(checked),
     )
     personal.train_beside(asked, cohort)  # after the update is made, so that nothing of it is in there
     return reply
@@ -96,24 +97,3 @@ def _check_sizes(arrays: Arrays) -> None:
                 allowed=f"at most {LARGEST_PARAMETER:g}",
                 fix="the coordinator lowers training.learning_rate, or mends its model",
             )
-
-
-def _check_reasons(asked: Round) -> None:
-    if asked.plan.explanation is None or asked.request.round not in {
-        asked.study.rounds,
-        *explanation_rounds(asked.study),
-    }:
-        return
-    documents = audit_documents(asked)
-    if documents:
-        measured = checks.explain(asked.prepared.model, documents, asked.study.explainability)
-        checks.report_locally(measured, round_=asked.request.round)
-
-
-def audit_documents(asked: Round) -> list[Example]:
-    """Return the audit examples whose reasons are looked at: about ``explainability.documents``, by public coins."""
-    split = asked.site.data.split
-    expected = asked.site.declared_patients * split.audit / split.train
-    share = asked.study.explainability.documents / expected if expected else 1.0
-    by_record = asked.study.privacy.unit == "record"
-    return checks.chosen_documents(asked.prepared.splits.audit, share, asked.request.run, by_record=by_record)

@@ -7,7 +7,8 @@ Noised numbers pass: their noise protects them, and a threshold on them adds not
   it sent, or nothing;
 * counts of audit patients by group leave once as well, the first time;
 * cells get coarser, groups are merged (``fedfm.metrics.suppression``), or they are withheld;
-* sums over audit patients are withheld where the patients are few.
+* sums over audit patients are withheld where the patients are few, and credits of a term where few documents hold
+  it, or few do not. Numbers of documents by term leave once, the first time, or again as they were.
 
 What is withheld is empty, never zero: to the coordinator it was not told.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from client_app.asked import Round
 from client_app.data.groups import declared_groups
 from client_app.kept import written_once
+from client_app.scores import owners_of
 from fedfm.config.study import Study
 from fedfm.metrics import suppression
 from fedfm.metrics.counts import by_class, halves
@@ -49,7 +51,22 @@ def without_small_cells(reply: EvaluateReply, asked: Round) -> EvaluateReply:
         reply = _test_patients(reply, asked, rule)
     if reply.audit_groups and reply.audit_groups_sd == 0:
         reply = _audit_groups(reply, asked, rule)
-    return _audit_sums(reply, rule)
+    documents = reply.explanation.get("documents", 0.0)  # before it is rounded
+    return _terms(_audit_sums(reply, rule), asked, rule, documents=documents)
+
+
+def shown_sums(asked: Round, sums: Mapping[str, float]) -> Mapping[str, float]:
+    """Return exact sums over audit documents, with ``documents`` among them, as they may leave; empty: not at all.
+
+    Audit patients whose documents are not among them count too: the losses are told of all, if not in this answer.
+    """
+    rule = suppression.RULES[asked.site.policy.small_cells]
+    if rule is None:
+        return sums
+    by_record = asked.study.privacy.unit == "record"
+    everybody = len(set(owners_of(asked.prepared.splits.audit, by_record=by_record)))
+    rest = everybody - sums["documents"] if asked.plan.loss is not None else 0.0
+    return {} if suppression.has_small(rest, rule) else _scaled(sums, "documents", rule)
 
 
 def _test_patients(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateReply:
@@ -197,6 +214,25 @@ def _audit_sums(reply: EvaluateReply, rule: Rule) -> EvaluateReply:
         unexplained = reply.losses["patients"] - explanation["documents"] if losses else 0.0
         explanation = {} if suppression.has_small(unexplained, rule) else _scaled(explanation, "documents", rule)
     return replace(reply, losses=losses, explanation=explanation)
+
+
+def _terms(reply: EvaluateReply, asked: Round, rule: Rule, *, documents: float) -> EvaluateReply:
+    """Show exact credits of terms that neither few documents hold nor all but few; nothing where explanations are not.
+
+    Which of many terms a document counts for follows its credits, and so the model: two counts of the same documents
+    could differ by few of them.
+    """
+    if not reply.terms.size or reply.terms_sd > 0:
+        return reply
+    withheld = replace(reply, terms=np.zeros((2, 0)))
+    if not reply.explanation:
+        return withheld
+    credited, held = reply.terms
+    is_told = np.array([not suppression.has_small(np.array([n, documents - n]), rule) for n in held], dtype=bool)
+    counts = np.where(is_told, suppression.shown(held, rule), 0.0)
+    means = np.divide(credited, held, out=np.zeros_like(credited), where=held > 0)
+    is_known = _is_first_or_same(asked.kept("counted-terms"), {"documents": counts})
+    return replace(reply, terms=np.stack([means * counts, counts])) if is_known else withheld
 
 
 def _scaled(sums: Mapping[str, float], count: str, rule: Rule) -> Mapping[str, float]:

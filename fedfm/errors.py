@@ -8,6 +8,7 @@
     │   └── IncompatibleUpdate  an update that must not be averaged
     ├── PolicyError             a study asks for more than the site allows
     │   └── PrivacyBudgetExceeded
+    ├── Withheld                a site keeps back a model whose reasons do not hold
     └── EngineError             Flower, a port, a certificate, a process
 
 ``str(error)`` is safe to leave the hospital: it names settings, and files and columns of
@@ -78,6 +79,10 @@ class PolicyError(FedFMError):
 
 class PrivacyBudgetExceeded(PolicyError):
     """The next step would pass the privacy budget; nothing was computed or spent."""
+
+
+class Withheld(FedFMError):
+    """A site's own policy keeps back what it has trained; the training is charged."""
 
 
 class EngineError(FedFMError):

@@ -92,6 +92,7 @@ RANDOMNESS = paragraphs(
 _TRAINING, _TEST, _AUDIT = "training patients", "test patients", "audit patients"
 
 _BY_ATTRIBUTES = "square root of the number of attributes and intersections"
+_BY_FIGURES = "square root of the number of figures, each at most 1"
 PURPOSES: dict[str, tuple[str, str, str]] = {
     "training": ("update of the trained parameters", _TRAINING, "clipping norm, in each step"),
     "statistics": ("sums of the inputs, for standardising", _TRAINING, "norm that each unit's vector is clipped to"),
@@ -109,6 +110,12 @@ PURPOSES: dict[str, tuple[str, str, str]] = {
     "loss": ("sum of clipped losses, and how many", _AUDIT, "√2: two numbers of at most 1"),
     "audit_groups": ("count by one attribute, label and predicted class", _AUDIT, "1"),
     "group_losses": ("sums of clipped losses by group, and how many; do not leave", _AUDIT, "√2: two numbers"),
-    "explanation": ("sums of faithfulness of explanations, and how many", _AUDIT, "√3: three numbers of at most 1"),
+    "explanation": ("sums of figures of the global model's reasons, and how many", _AUDIT, _BY_FIGURES),
+    "terms": (
+        "credits of a public vocabulary, and how many documents hold each term",
+        _AUDIT,
+        "1 for the credits and 4 for the documents, each with half of the joint squared sensitivity",
+    ),
+    "check": ("sums of figures of the reasons of the site's own model, and how many", _AUDIT, _BY_FIGURES),
 }
 """Purpose of a charge, or name in ``fedfm.plan.Plan``: what is released, about whom, and what one unit can change."""

@@ -21,12 +21,13 @@ from client_app.trainer.connect import SocketTrainer, connect
 from client_app.trainer.messages import request_to_proto
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from fedfm.arrays import Arrays
-from fedfm.config.compose import compose_study
+from fedfm.config.compose import compose_study, study_from_json
 from fedfm.errors import EngineError, FedFMError
+from fedfm.explanations import sum_names
 from fedfm.model.build import build_model
 from fedfm.parameters import trainable
 from fedfm.wire import WIRE_VERSION
-from tests.integration.conftest import CANARY, TINY, TrainerProcess, request, write_hospital
+from tests.integration.conftest import CANARY, TINY, TrainerProcess, request, study_json, write_hospital
 
 Start = Callable[[Path], TrainerProcess]
 Serve = Callable[[Path], Path]
@@ -95,7 +96,7 @@ def test_evaluation_counts_and_explains_with_noise(tmp_path: Path, serve_here: S
     assert early.explanation == {}
     last = trainer.evaluate(request(3, start_parameters))
     assert last.cells.shape == (2, 10)
-    assert set(last.explanation) == {"comprehensiveness", "random_order", "documents"}
+    assert tuple(last.explanation) == sum_names(study_from_json(study_json()))
     assert last.privacy.train == 0.0
     assert last.privacy.test > early.privacy.test > 0.0
     assert 0.0 < last.privacy.audit <= 3.0

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_app.small_cells import without_small_cells
+from client_app.small_cells import shown_sums, without_small_cells
+from fedfm.config.site import Policy
+from fedfm.examples import Example, Splits
 from fedfm.wire import EvaluateReply, Request
 from tests.unit.client_app.hospital import BINS, SHOWN, asked, counts_of, published, reply_of, study_of
 
@@ -134,3 +136,54 @@ def test_score_bins_of_groups_are_left_where_no_group_is_merged_for_them(tmp_pat
     halves = without_small_cells(reply_of(even, study=study, bins=BINS), asked(study, tmp_path / "halves"))
     assert {table.shape for table in halves.groups.values()} == {(2, 2)}
     assert {key for key in halves.groups if key.startswith("a=")} == {"a=a1", "a=a2", "a=a3"}
+
+
+def credited(documents: float, *held: float) -> EvaluateReply:
+    """Answer with a mean credit of a half for terms that so many documents hold."""
+    terms = np.stack([0.5 * np.array(held), np.array(held)])
+    return replace(lost(documents, documents), terms=terms)
+
+
+@pytest.mark.parametrize(
+    ("documents", "held", "told"),
+    [
+        (40, (0, 10, 11, 29, 30, 40), (0, 0, 11, 29, 0, 40)),  # neither few documents, nor all but few
+        (22, (11,), (11,)),
+        (21, (11,), (0,)),
+        (10, (10,), None),
+    ],
+)
+def test_terms_leave_where_neither_few_documents_hold_them_nor_all_but_few(
+    documents: float, held: tuple[float, ...], told: tuple[float, ...] | None, tmp_path: Path
+) -> None:
+    reply = without_small_cells(credited(documents, *held), asked(study_of(), tmp_path, number=1))
+    if told is None:
+        assert reply.terms.shape == (2, 0)  # explanations of so few are withheld, and all that goes with them
+        return
+    np.testing.assert_allclose(reply.terms, [0.5 * np.array(told), told])
+
+
+def test_documents_of_terms_leave_rounded_and_once(tmp_path: Path) -> None:
+    """Which terms a document counts for may follow the model: two models' numbers would differ by few."""
+    first, same, other = (
+        without_small_cells(credited(60, *held), asked(study_of(), tmp_path, number=1, rule="redact7_round5"))
+        for held in ((33, 12), (33, 12), (33, 20))
+    )
+    np.testing.assert_allclose(first.terms, [[17.5, 5], [35, 10]])
+    np.testing.assert_array_equal(same.terms, first.terms)
+    assert other.terms.shape == (2, 0)
+    noised = replace(credited(60, 3), terms_sd=1.0, explanation_sd=1.0)
+    assert without_small_cells(noised, asked(study_of(), tmp_path, number=1)).terms is noised.terms
+
+
+@pytest.mark.parametrize(("patients", "documents", "leaves"), [(11, 11, True), (10, 10, False), (20, 11, False)])
+def test_exact_sums_of_a_check_leave_as_those_of_explanations(
+    patients: int, documents: int, leaves: bool, tmp_path: Path
+) -> None:
+    """Nine who were not looked at follow from the losses, which are told of all audit patients."""
+    question: Any = asked(study_of(), tmp_path, number=1)
+    audit = tuple(Example(f"p{n}", 0) for n in range(patients))
+    question.prepared.splits = Splits((), audit, ())
+    sums = {"comprehensiveness": 2.0, "documents": float(documents)}
+    assert shown_sums(question, sums) == (sums if leaves else {})
+    assert shown_sums(replace(question, site=replace(question.site, policy=Policy(small_cells="none"))), sums) == sums

@@ -1,0 +1,211 @@
+"""Limits on the figures of a model that is about to be sent: pure functions, for the site's people.
+
+Figures are exact, a number per document, and stay here. Intervals are of the documents: percentiles of a bootstrap
+that draws documents, with all figures of a document together (paired; Efron and Tibshirani 1993, section 13.3).
+A gate that fewer than ``LEAST`` documents speak for is not judged.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedfm.explain.between_groups import largest_difference
+from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
+
+Figures = Mapping[str, NDArray[np.float64]]
+"""Name to float64[N]."""
+
+LEAST = LEAST_PATIENTS
+"""Fewest documents that a gate is judged by."""
+
+COMPLETENESS_MOST = 0.15
+REGRESSION_MOST = -0.05
+HEAD_MOST = 0.6
+ALL_MOST = 0.3
+ENRICHMENT_MOST = 1.5
+FLIPS_MOST = 0.02
+GROUP_GAP_MOST = 0.05
+LOSS_RISE_MOST = 0.05
+"""In nats; each loss counts at most ``fedfm.metrics.counts.LOSS_CAP``."""
+NORM_DEVIATIONS = 4.0
+LEAST_NORMS = 5
+"""Fewest earlier updates that have a usual length."""
+
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What one limit says of a model.
+
+    Attributes:
+        name: For example ``faithfulness`` or ``shortcut:scanner``.
+        passed: None where it cannot be judged.
+        estimate: The figure with its 95 % interval; None where there is none.
+        limit: What it is held against.
+        reason: The same in plain words, without anything of a patient.
+    """
+
+    name: str
+    passed: bool | None
+    estimate: Estimate | None
+    limit: float
+    reason: str
+
+
+def faithfulness(figures: Figures, rng: np.random.Generator) -> Gate:
+    """Credited words must matter more than words in random order: the lower end of the difference is above 0 (C3)."""
+    found = _mean(figures["comprehensiveness"] - figures["random_order"], rng)
+    reason = "credited words matter {more} than words in random order"
+    return _gate("faithfulness", found, 0.0, bool(found and found.low > 0), _said(reason, found and found.low > 0))
+
+
+def completeness(figures: Figures, rng: np.random.Generator) -> Gate:
+    """Credits must add up to what they explain: the mean error is at most ``COMPLETENESS_MOST`` (C2)."""
+    found = _mean(figures["completeness_error"], rng)
+    passed = bool(found and found.value <= COMPLETENESS_MOST)
+    reason = "credits add up" if passed else "credits do not add up: the explanations are unreliable, not the model"
+    return _gate("completeness", found, COMPLETENESS_MOST, passed, reason)
+
+
+def regression(now: NDArray[np.float64], before: NDArray[np.float64], rng: np.random.Generator) -> Gate:
+    """Reasons must not be lost since the site's last check, on the same documents (C4).
+
+    Args:
+        now: float64[N] comprehensiveness.
+        before: float64[N] the same of the last round's model, document by document.
+        rng: Draws documents.
+    """
+    found = _mean(now - before, rng)
+    passed = bool(found and found.high >= REGRESSION_MOST)
+    reason = "reasons matter as much as in the last round" if passed else "reasons matter less than in the last round"
+    return _gate("regression", found, REGRESSION_MOST, passed, reason)
+
+
+def randomisation(name: str, correlations: NDArray[np.float64], limit: float, rng: np.random.Generator) -> Gate:
+    """Credits must change when parameters are drawn anew (C5).
+
+    Source: Adebayo et al. 2018, arXiv:1810.03292.
+    """
+    found = _mean(correlations, rng)
+    passed = bool(found and found.value < limit)
+    reason = "explanations follow what was learned" if passed else "explanations are alike without what was learned"
+    return _gate(name, found, limit, passed, reason)
+
+
+def shortcut(name: str, mass: NDArray[np.float64], share: NDArray[np.float64], rng: np.random.Generator) -> Gate:
+    """Words of a list must not hold more credit than their number says: not above 1.5 times for certain (C6).
+
+    Args:
+        name: The list's.
+        mass: float64[N] share of all credit on its words.
+        share: float64[N] share of the words that are of the list.
+        rng: Draws documents.
+    """
+    if len(share) < LEAST or not share.any():
+        return Gate(f"shortcut:{name}", None, None, ENRICHMENT_MOST, "the list's words are in too few documents")
+    drawn = _drawn(len(share), rng)
+    words, credit = share[drawn].sum(axis=1), mass[drawn].sum(axis=1)
+    # a draw without any word of the list says nothing against it
+    ratios = np.divide(credit, words, out=np.ones_like(credit), where=words > 0)
+    found = _percentiles(float(mass.sum() / share.sum()), ratios)
+    passed = found.low <= ENRICHMENT_MOST
+    reason = "words of the list decide {more} than their number says"
+    return _gate(f"shortcut:{name}", found, ENRICHMENT_MOST, passed, _said(reason, not passed))
+
+
+def swap(name: str, flips: NDArray[np.float64], rng: np.random.Generator) -> Gate:
+    """Exchanging phrases must not change answers: not in more than 2 of 100 for certain (C6).
+
+    Args:
+        name: The list's.
+        flips: float64[N], 1 where the answer changes.
+        rng: Draws documents.
+    """
+    found = _mean(flips, rng)
+    passed = bool(found and found.low <= FLIPS_MOST)
+    reason = "answers stay when phrases are exchanged" if passed else "answers change when phrases are exchanged"
+    return _gate(f"swap:{name}", found, FLIPS_MOST, passed, reason)
+
+
+def groups(
+    attribute: str, gains: NDArray[np.float64], of: Sequence[str], listed: Sequence[str], rng: np.random.Generator
+) -> Gate:
+    """Reasons must be as faithful in each group: no gap above ``GROUP_GAP_MOST`` for certain, of any two (C7).
+
+    Args:
+        attribute: For example ``sex``.
+        gains: float64[N] comprehensiveness over random order.
+        of: N groups.
+        listed: The groups to compare; those with fewer than ``LEAST`` documents are left out.
+        rng: Draws documents.
+    """
+    members = [group if group in listed else None for group in of]
+    found = largest_difference(gains, members, least=LEAST, seed=int(rng.integers(2**63)))
+    if found is None:
+        return Gate(f"groups:{attribute}", None, None, GROUP_GAP_MOST, "fewer than two groups have enough documents")
+    passed = found.low <= GROUP_GAP_MOST
+    reason = "reasons hold alike in all groups" if passed else "reasons hold less in one group than in another"
+    return _gate(f"groups:{attribute}", found, GROUP_GAP_MOST, passed, reason)
+
+
+def utility(before: NDArray[np.float64], after: NDArray[np.float64], rng: np.random.Generator) -> Gate:
+    """Training here must not make the model worse on audit documents: losses do not rise for certain (C8).
+
+    Args:
+        before: float64[N] loss of the received model, in nats.
+        after: float64[N] loss of the model that is sent.
+        rng: Draws documents.
+    """
+    found = _mean(after - before, rng)
+    passed = bool(found and found.low <= LOSS_RISE_MOST)
+    reason = "training here {more} the loss on audit documents"
+    words = reason.replace("{more}", "does not raise" if passed else "raises")
+    return _gate("utility", found, LOSS_RISE_MOST, passed, words)
+
+
+def update(norm: float, earlier: Sequence[float]) -> Gate:
+    """The update must be finite and about as long as this site's earlier ones (C1).
+
+    Args:
+        norm: Its length over all parameters; not finite where one of them is not.
+        earlier: Lengths of earlier updates of this run, oldest first.
+    """
+    if not np.isfinite(norm):
+        return Gate("update", False, None, 0.0, "the update is not finite")
+    if len(earlier) < LEAST_NORMS:
+        return Gate("update", None, None, 0.0, "too few earlier updates to say how long one usually is")
+    usual, spread = float(np.mean(earlier)), float(np.std(earlier, ddof=1))
+    most = NORM_DEVIATIONS * spread
+    passed = abs(norm - usual) <= most
+    reason = "the update is as long as earlier ones" if passed else "the update is far from as long as earlier ones"
+    return Gate("update", passed, Estimate(norm, norm, norm), usual + most if norm > usual else usual - most, reason)
+
+
+def _gate(name: str, found: Estimate | None, limit: float, passed: bool, reason: str) -> Gate:
+    if found is None:
+        return Gate(name, None, None, limit, "too few documents to say")
+    return Gate(name, passed, found, limit, reason)
+
+
+def _said(reason: str, more: object) -> str:
+    return reason.replace("{more}", "more" if more else "no more")
+
+
+def _mean(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate | None:
+    """Return the mean and its interval; None of too few documents."""
+    if len(values) < LEAST:
+        return None
+    return _percentiles(float(values.mean()), values[_drawn(len(values), rng)].mean(axis=1))
+
+
+def _drawn(documents: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return int64[draws, N] places of documents, with replacement."""
+    return rng.integers(documents, size=(_DRAWS, documents))
+
+
+def _percentiles(value: float, draws: NDArray[np.float64]) -> Estimate:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(value, min(float(low), value), max(float(high), value))
