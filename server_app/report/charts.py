@@ -8,6 +8,7 @@ from server_app.report.markup import Element, element
 
 _WIDTH = 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 150, 14, 34
+_NAMES, _LONGEST = 196, 24  # room for the names of rows, in pixels and in letters
 _COLOURS = 8
 
 
@@ -83,7 +84,7 @@ def forest(
         marks: A value of each row to be judged by, such as a limit; None or nothing where there is none.
     """
     rows = [(line.name, line.points[number], line.style) for line in series]
-    step, left = 30, 170
+    step, left = 30, _NAMES
     height = _TOP + step * len(rows) + _BOTTOM
 
     def x(value: float) -> float:
@@ -100,7 +101,7 @@ def forest(
         y = _TOP + step * (index + 0.5)
         ends = {"x1": round(x(figure.low), 1), "x2": round(x(figure.high), 1)}
         drawn += [
-            element("text", name[:22], x=left - 12, y=y + 4, class_="label end"),
+            element("text", _short(name), x=left - 12, y=y + 4, class_="label end"),
             element("line", y1=y, y2=y, class_=f"whisker {style}", **ends),
             element("circle", cx=round(x(figure.value), 1), cy=y, r=5, class_=f"dot {style}"),
             element("text", said(figure), x=_WIDTH - 175, y=y + 4, class_="label"),
@@ -111,7 +112,7 @@ def forest(
 
 def bars(title: str, rows: Sequence[tuple[str, float, float]], *, budget: float) -> Element:
     """Return one bar (spent) with a mark (planned) for each row, against the budget's line."""
-    step, left = 34, 170
+    step, left = 34, _NAMES
     height = _TOP + step * len(rows) + _BOTTOM
     longest = max([budget, *(max(spent, planned) for _, spent, planned in rows)]) * 1.05
 
@@ -122,7 +123,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, float]], *, budget: float)
     for index, (name, spent, planned) in enumerate(rows):
         y = _TOP + step * index + 6
         drawn += [
-            element("text", name[:22], x=left - 12, y=y + 15, class_="label end"),
+            element("text", _short(name), x=left - 12, y=y + 15, class_="label end"),
             element("rect", x=left, y=y, width=round(x(longest) - left, 1), height=20, rx=3, class_="track"),
             element("rect", x=left, y=y, width=round(x(spent) - left, 1), height=20, rx=3, class_=_bar(spent, budget)),
             element("line", x1=x(planned), x2=x(planned), y1=y - 3, y2=y + 23, class_="planned"),
@@ -134,6 +135,10 @@ def bars(title: str, rows: Sequence[tuple[str, float, float]], *, budget: float)
     ]
     described = "; ".join(f"{name}: {spent:.3f} of {planned:.3f} planned" for name, spent, planned in rows)
     return _svg(title, f"{title}, budget {budget:g}. {described}", height, drawn)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def said(figure: Estimate) -> str:
