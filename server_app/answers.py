@@ -95,8 +95,8 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     shapes = _shapes(study, width) if study.baseline.method == "alone" and is_closing else []
     screen_alone(reply.alone, reply.alone_sd, shapes=shapes, declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
-    _screen_audit_noise(reply, study)
     _screen_reasons(reply, question)
+    _screen_audit_noise(reply, study)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
     return reply
@@ -106,16 +106,6 @@ def _check_whose(reply: TrainReply | EvaluateReply, question: Question) -> None:
     check_answer(
         reply.site, expected=question.member.site, seen=question.seen, answered=reply.round, asked=question.round
     )
-
-
-def _screen_audit_noise(reply: EvaluateReply, study: Study) -> None:
-    """Refuse figures for the rules that come with less noise than any plan has: others count less beside them."""
-    least = 0.0 if study.privacy.mechanism == "none" else SMALLEST_NOISE
-    for name, sent, stated in (
-        ("losses_sd", reply.losses, reply.losses_sd),
-        ("audit_groups_sd", reply.audit_groups, reply.audit_groups_sd),
-    ):
-        within("ROUND-E015", name, stated, (least if sent else 0.0, MAX_NOISE))
 
 
 def _screen_check(reply: TrainReply, question: Question) -> None:
@@ -138,6 +128,16 @@ def _screen_reasons(reply: EvaluateReply, question: Question) -> None:
     size = len(study.explainability.vocabulary) if is_asked else 0
     most, added = sums.get("documents", 0.0) + NOISE_WIDTH * noise, (reply.terms_sd, reply.term_documents_sd)
     screen_terms(reply.terms, added, size=size, declared_patients=declared, documents=most)
+
+
+def _screen_audit_noise(reply: EvaluateReply, study: Study) -> None:
+    """Refuse figures for the rules that come with less noise than any plan has: others count less beside them."""
+    least = 0.0 if study.privacy.mechanism == "none" else SMALLEST_NOISE
+    for name, sent, stated in (
+        ("losses_sd", reply.losses, reply.losses_sd),
+        ("audit_groups_sd", reply.audit_groups, reply.audit_groups_sd),
+    ):
+        within("ROUND-E015", name, stated, (least if sent else 0.0, MAX_NOISE))
 
 
 def _shapes(study: Study, width: int) -> list[tuple[int, int]]:
