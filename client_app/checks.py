@@ -8,13 +8,13 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from fedfm.config.explainability import Explainability
 from fedfm.examples import Example
-from fedfm.explain.faithfulness import Faithfulness, faithfulness
+from fedfm.explain.attribution import Method
+from fedfm.explain.audit import Audit, Watched, audit
 from fedfm.model.classifier import Classifier
 
 logger = logging.getLogger(__name__)
@@ -35,25 +35,21 @@ def chosen_documents(examples: Sequence[Example], share: float, salt: str, *, by
     return list(first.values())
 
 
-def explain(model: Classifier, documents: Sequence[Example], settings: Explainability) -> Faithfulness:
+def explain(model: Classifier, documents: Sequence[Example], settings: Explainability) -> Audit:
     """Return how faithful the model's reasons are, document by document. Stays at the hospital.
 
     Guarantees:
-        Every figure is finite and in [-1, 1], whatever the parameters. A document's figures do not
-        depend on which others are there: its random order comes from the operating system's entropy.
+        A document's figures do not depend on which others are there: its random order comes from the operating
+        system's entropy.
     """
+    method = Method(settings.attribution, settings.steps, settings.baseline)
     rng = np.random.default_rng(secrets.randbits(128))
-    measured = faithfulness(model, documents, steps=settings.steps, rng=rng)
-    return replace(
-        measured,
-        comprehensiveness=np.clip(np.nan_to_num(measured.comprehensiveness), -1.0, 1.0),
-        random_order=np.clip(np.nan_to_num(measured.random_order), -1.0, 1.0),
-    )
+    return audit(model, documents, method=method, watched=Watched(), rng=rng)
 
 
-def report_locally(measured: Faithfulness, *, round_: int) -> None:
+def report_locally(measured: Audit, *, round_: int) -> None:
     """Log whether credited words matter more than words in random order, for the site's own people."""
-    gain = measured.comprehensiveness - measured.random_order
+    gain = measured.sums["comprehensiveness"] - measured.sums["random_order"]
     verdict = (
         "reasons hold" if gain.mean() > 0 else "REASONS DO NOT HOLD: credited words matter no more than random ones"
     )

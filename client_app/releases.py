@@ -133,14 +133,14 @@ def _explain(asked: Round) -> tuple[dict[str, float], float]:
         return {}, 0.0
     asked.charge("audit", "explanation", release)
     documents = audit_documents(asked)
-    sums = np.zeros(3)
+    told, sums = ("comprehensiveness", "random_order", "documents"), np.zeros(3)
     if documents:
         measured = checks.explain(asked.prepared.model, documents, asked.study.explainability)
-        sums = np.array([measured.comprehensiveness.sum(), measured.random_order.sum(), len(documents)])
+        sums = np.array([measured.sums[name].sum() for name in told])
     # a patient who comes or goes moves each of three sums by at most 1
     added = sd(release) * math.sqrt(3)
     noisy = noised_sums(sums, added)
-    return dict(zip(("comprehensiveness", "random_order", "documents"), noisy.tolist(), strict=True)), added
+    return dict(zip(told, noisy.tolist(), strict=True)), added
 
 
 def _answers(asked: Round, examples: Sequence[Example], cohort: Cohort, logits: Tensor) -> group_counts.Answers:

@@ -3,7 +3,7 @@
 Each is a sum over audit documents, one of each patient, and a document adds a number of ``RANGES`` to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fedfm.config.study import Study
 
@@ -33,11 +33,13 @@ MOST_TERMS = 16
 
 def sum_names(study: Study) -> tuple[str, ...]:
     """Return the sums that a site tells of the global model, in a fixed order."""
-    asked = study.explainability
-    of_lists = [
-        f"{figure}:{name}" for name in sorted(asked.shortcuts) for figure in ("shortcut_mass", "shortcut_share")
-    ]
-    of_lists += [f"{figure}:{name}" for name in sorted(asked.swaps) for figure in ("swap_shift", "swap_flip")]
+    return names_of(study.explainability.shortcuts, study.explainability.swaps)
+
+
+def names_of(shortcuts: Iterable[str], swaps: Iterable[str]) -> tuple[str, ...]:
+    """Return the sums that lists of these names give, in a fixed order."""
+    of_lists = [f"{figure}:{name}" for name in sorted(shortcuts) for figure in ("shortcut_mass", "shortcut_share")]
+    of_lists += [f"{figure}:{name}" for name in sorted(swaps) for figure in ("swap_shift", "swap_flip")]
     return ("comprehensiveness", "random_order", "sufficiency", "completeness_error", *of_lists, "documents")
 
 

@@ -9,6 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fedfm.examples import Example
+from fedfm.explain.attribution import ROWS, Method
+from fedfm.explain.deletion import credited_order, paired_deletions, random_order
+from fedfm.explain.documents import Explained, explained
+from fedfm.explain.randomisation import rank_correlation_after, sizes_of
+from fedfm.explain.shortcuts import mass_and_share
+from fedfm.explain.swaps import swap_effects
+from fedfm.explain.terms import term_credits
+from fedfm.explanations import RANGES, figure_of, names_of
+from fedfm.model.classifier import Classifier
+
 Figures = NDArray[np.float64]
 
 
@@ -45,3 +56,94 @@ class Audit:
     groups: Sequence[Mapping[str, str]]
     terms: Figures
     holds: NDArray[np.bool_]
+
+
+def audit(
+    model: Classifier,
+    examples: Sequence[Example],
+    *,
+    method: Method,
+    watched: Watched,
+    rng: np.random.Generator,
+    randomised: bool = False,
+) -> Audit:
+    """Look at the reasons of a model on N documents; the sums are those of ``fedfm.explanations``, in that order.
+
+    A document's figures depend on no other document: its random order is drawn from a seed of its own.
+
+    Args:
+        model: Without hooks; as before afterwards, bit by bit.
+        examples: The documents.
+        method: How words are credited.
+        watched: Lists of words; those of a study give the sums of ``sum_names``.
+        rng: Draws a seed for the head and one for each document.
+        randomised: Also draw the head anew, and add ``randomised_head``: the sums of ``check_names``.
+
+    Guarantees:
+        Every number is finite and in its range, whatever the parameters; what cannot be computed is 0.
+
+    Raises:
+        ModelError: As ``attribute``.
+        DataError: An example lacks what the model reads.
+    """
+    head_seed, *seeds = rng.integers(2**63, size=len(examples) + 1).tolist()
+    names = (
+        *names_of(watched.shortcuts, watched.swaps)[:-1],
+        *(("randomised_head",) if randomised else ()),
+        "documents",
+    )
+    sums = {name: np.zeros(len(examples)) for name in names}
+    terms = np.zeros((len(examples), len(watched.vocabulary)))
+    holds, sizes = np.zeros(terms.shape, dtype=np.bool_), [np.zeros(0)] * len(examples)
+    for some in explained(model, examples, method):
+        for name, figures in (_deleted(model, some, seeds) | _on_shortcuts(some, watched.shortcuts)).items():
+            sums[name][some.places] = figures
+        for row, place in enumerate(some.places):
+            sizes[place] = sizes_of(some, row)
+            signed = _toward_positive(model, some, row)
+            terms[place], holds[place] = term_credits(signed, some.inputs.names[row], watched.vocabulary)
+    for name, phrases in watched.swaps.items():
+        effects = swap_effects(model, examples, phrases, batch=ROWS)
+        sums[f"swap_shift:{name}"], sums[f"swap_flip:{name}"] = effects
+    if randomised:
+        sums["randomised_head"] = rank_correlation_after(
+            model, examples, method=method, parts="head", seed=head_seed, before=sizes
+        )
+    sums["documents"] = np.ones(len(examples))
+    bounded = {name: _bounded(name, figures) for name, figures in sums.items()}
+    return Audit(sums=bounded, groups=[example.groups for example in examples], terms=terms, holds=holds)
+
+
+def _deleted(model: Classifier, some: Explained, seeds: Sequence[int]) -> dict[str, Figures]:
+    inputs, rows = some.inputs, range(len(some.places))
+    found = paired_deletions(
+        model,
+        inputs,
+        some.attributed.target,
+        orders=[credited_order(inputs, row, some.credits[row]) for row in rows],
+        random=[random_order(inputs, row, seed=seeds[some.places[row]]) for row in rows],
+    )
+    error = some.attributed.completeness_error
+    incomplete = np.zeros(len(rows)) if error is None else error.double().cpu().numpy()
+    return {**vars(found), "completeness_error": incomplete}
+
+
+def _on_shortcuts(some: Explained, shortcuts: Mapping[str, Sequence[str]]) -> dict[str, Figures]:
+    found: dict[str, Figures] = {}
+    for name, phrases in shortcuts.items():
+        both = [mass_and_share(c, n, phrases) for c, n in zip(some.credits, some.inputs.names, strict=True)]
+        found[f"shortcut_mass:{name}"], found[f"shortcut_share:{name}"] = np.array(both, dtype=np.float64).T
+    return found
+
+
+def _toward_positive(model: Classifier, some: Explained, row: int) -> Figures:
+    """Return float64[W]: of two classes credits for the positive one, which is the other's with the other sign."""
+    task = model.recipe.task
+    positive = task.labels.index(task.positive or task.labels[-1])
+    is_other = len(task.labels) == 2 and int(some.attributed.target[row]) != positive
+    return -some.credits[row] if is_other else some.credits[row]
+
+
+def _bounded(name: str, figures: Figures) -> Figures:
+    """Return the figures finite and in range; parameters from a coordinator that lies may overflow."""
+    return np.clip(np.nan_to_num(figures), *RANGES[figure_of(name)])

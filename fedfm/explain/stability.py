@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedfm.examples import Example
 from fedfm.explain.agreement import spearman, top_overlap
 from fedfm.explain.attribution import Method, attribute
-from fedfm.explain.faithfulness import DOCUMENTS
+from fedfm.explain.documents import TOGETHER
 from fedfm.explain.words import Credits, word_credits
 from fedfm.model.classifier import Classifier, Inputs
 
@@ -93,8 +93,8 @@ def _credits(
     """Return the credits of each document's words, in the order of the examples."""
     found: dict[int, Credits] = {}
     by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].text or ""))
-    for start in range(0, len(examples), DOCUMENTS):
-        rows = by_length[start : start + DOCUMENTS]
+    for start in range(0, len(examples), TOGETHER):
+        rows = by_length[start : start + TOGETHER]
         inputs = model.inputs([examples[i] for i in rows], baseline=method.baseline)
         if change is not None:
             inputs = change(inputs, rows)

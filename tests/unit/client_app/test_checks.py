@@ -10,28 +10,20 @@ from client_app.scores import logits_of, probabilities_of
 from client_app.training import Cohort
 from fedfm.config.study import Explainability
 from fedfm.examples import Example
-from fedfm.explain.faithfulness import Faithfulness
+from fedfm.explain.audit import Audit
 
 SETTINGS = Explainability(steps=2)
 
 
-def test_figures_that_cannot_be_computed_count_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Faithfulness(np.array([np.nan, np.inf, 0.5]), np.array([-np.inf, 2.0, -0.5]), np.zeros(3))
-    monkeypatch.setattr(checks, "faithfulness", lambda *_, **__: broken)
-    measured = checks.explain(nn.Identity(), [], SETTINGS)  # type: ignore[arg-type]
-    assert measured.comprehensiveness.tolist() == [0.0, 1.0, 0.5]
-    assert measured.random_order.tolist() == [-1.0, 1.0, -0.5]
-
-
 def test_random_orders_come_from_no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    empty = Faithfulness(np.zeros(0), np.zeros(0), np.zeros(0))
+    empty = Audit({}, [], np.zeros((0, 0)), np.zeros((0, 0), dtype=bool))
 
-    def faithfulness(*_: object, rng: np.random.Generator, **__: object) -> Faithfulness:
+    def audit(*_: object, rng: np.random.Generator, **__: object) -> Audit:
         drawn.append(int(rng.integers(2**63)))
         return empty
 
-    monkeypatch.setattr(checks, "faithfulness", faithfulness)
+    monkeypatch.setattr(checks, "audit", audit)
     for _ in range(2):
         np.random.seed(1)
         checks.explain(nn.Identity(), [], SETTINGS)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from fedfm.config.study import Adapter, Column, Model, Task
 from fedfm.errors import ModelError
 from fedfm.examples import Example
 from fedfm.explain.attribution import ATTRIBUTIONS, Attribution, Method, integrated_gradients
-from fedfm.explain.faithfulness import faithfulness
+from fedfm.explain.audit import Watched, audit
 from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import load_trainable, trainable
@@ -161,7 +161,7 @@ def test_a_model_in_a_private_step_is_refused(attach, kind: str) -> None:  # noq
     with pytest.raises(ModelError, match="MODEL-E147"):
         explained(model, examples, steps=2)
     with pytest.raises(ModelError, match="MODEL-E147"):
-        faithfulness(model, examples, steps=2, rng=np.random.default_rng(0))
+        audit(model, examples, method=Method(steps=2), watched=Watched(), rng=np.random.default_rng(0))
 
 
 def test_explaining_before_leaves_the_private_step_bit_for_bit() -> None:

@@ -1,0 +1,187 @@
+"""The audit against its parts, document by document; bounds under any parameters; a planted shortcut."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedfm.config.compose import compose_study
+from fedfm.examples import Example
+from fedfm.explain.attribution import ATTRIBUTIONS, Method, integrated_gradients
+from fedfm.explain.audit import Audit, Watched, audit
+from fedfm.explain.deletion import credited_order, deletions, random_order
+from fedfm.explain.randomisation import rank_correlation_after
+from fedfm.explain.shortcuts import mass_and_share
+from fedfm.explain.swaps import swap_effects
+from fedfm.explain.terms import term_credits
+from fedfm.explain.words import word_credits
+from fedfm.explanations import MOST_TERMS, check_names, ranges, sum_names
+from fedfm.model.classifier import Classifier
+from fedfm.parameters import load_trainable, trainable
+from tests.unit.fedfm.judged_cases import columns_model, notes, random_credits, rows, text_model
+
+WATCHED = Watched(
+    shortcuts={"ward": ["zyx ward", "night"], "all": ["patient", "sepsis", "tachycardic"]},
+    swaps={"state": {"stable": "fever"}},
+    vocabulary=["sepsis", "fever", "zyx", "never said"],
+)
+
+
+def look(model: Classifier, examples: list[Example], *, seed: int = 0, **more: object) -> Audit:
+    given_ = {"method": Method(steps=4), "watched": WATCHED, **more}
+    return audit(model, examples, rng=np.random.default_rng(seed), **given_)
+
+
+def bounded(found: Audit, *, documents: int) -> bool:
+    limits = ranges(list(found.sums))
+    inside = all(
+        figures.shape == (documents,) and (limits[name][0] <= figures).all() and (figures <= limits[name][1]).all()
+        for name, figures in found.sums.items()
+    )
+    lengths = np.linalg.norm(found.terms, axis=1)
+    return inside and bool((lengths <= 1 + 1e-9).all()) and found.holds.sum(1).max(initial=0) <= MOST_TERMS
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+def test_equal_to_its_parts_note_by_note(randomised: bool) -> None:
+    model, examples, method = text_model(), notes(19, seed=3), Method(steps=4)
+    found = look(model, examples, randomised=randomised)
+    _, *seeds = np.random.default_rng(0).integers(2**63, size=20).tolist()
+    for i, example in enumerate(examples):
+        inputs = model.inputs([example])
+        attributed = integrated_gradients(model, inputs, method)
+        credits_, names = word_credits(attributed, inputs, 0), inputs.names[0]
+        both = deletions(model, inputs, attributed.target, [credited_order(inputs, 0, credits_)])
+        random, _ = deletions(model, inputs, attributed.target, [random_order(inputs, 0, seed=seeds[i])])
+        effects = swap_effects(model, [example], WATCHED.swaps["state"], batch=1)
+        expected = {
+            "comprehensiveness": both[0],
+            "sufficiency": both[1],
+            "random_order": random,
+            "completeness_error": attributed.completeness_error.clamp(max=1).numpy(),
+            "swap_shift:state": effects[0],
+            "swap_flip:state": effects[1],
+            "documents": 1,
+        }
+        for name, phrases in WATCHED.shortcuts.items():
+            mass, share = mass_and_share(credits_, names, phrases)
+            expected |= {f"shortcut_mass:{name}": mass, f"shortcut_share:{name}": share}
+        for name, value in expected.items():
+            assert found.sums[name][i] == pytest.approx(value, abs=2e-4), name
+        signed = credits_ if int(attributed.target) == 1 else -credits_
+        terms, holds = term_credits(signed, names, WATCHED.vocabulary)
+        np.testing.assert_allclose(found.terms[i], terms, atol=1e-4)
+        assert found.holds[i].tolist() == holds.tolist()
+        assert found.groups[i] == example.groups
+    assert {name for name, figures in found.sums.items() if figures.std() < 1e-3} <= {"swap_flip:state", "documents"}
+    if randomised:
+        seed = int(np.random.default_rng(0).integers(2**63, size=20)[0])
+        after = rank_correlation_after(model, examples, method=method, parts="head", seed=seed)
+        np.testing.assert_allclose(found.sums["randomised_head"], after.clip(0), atol=1e-2)
+
+
+def test_the_sums_are_those_of_the_study_in_its_order() -> None:
+    study = compose_study([]).value
+    asked = dataclasses.replace(study.explainability, shortcuts=dict(WATCHED.shortcuts), swaps=dict(WATCHED.swaps))
+    study = dataclasses.replace(study, explainability=asked)
+    for randomised, names in ((False, sum_names(study)), (True, check_names(study))):
+        for examples in (notes(3, seed=1), []):
+            found = look(text_model(), examples, randomised=randomised)
+            assert tuple(found.sums) == names
+            assert bounded(found, documents=len(examples))
+
+
+def test_credit_is_told_for_the_positive_class_of_two_and_for_the_predicted_of_more() -> None:
+    examples = [Example("a", 1, columns=(1.0, 0.5)), Example("b", 0, columns=(-1.0, 0.5))]
+    watched = Watched(vocabulary=["c0", "c1"])
+    last = look(columns_model([2.0, 1.0]), examples, watched=watched).terms
+    assert last[:, 0].tolist() == pytest.approx([0.8, -0.8], abs=1e-5)  # "yes", predicted first and then not
+    assert last[:, 1].tolist() == pytest.approx([0.2, 0.2], abs=1e-5)
+    first = look(columns_model([2.0, 1.0], positive="no"), examples, watched=watched).terms
+    np.testing.assert_allclose(first, -last, atol=1e-6)
+    model, note = text_model(labels=("well", "ill", "dead")), [Example("p", 0, text="sepsis fever night")]
+    found = look(model, note)
+    credits_ = word_credits(integrated_gradients(model, model.inputs(note), Method(steps=4)), model.inputs(note), 0)
+    assert np.sign(found.terms[0, 0]) == np.sign(credits_[0]) != 0
+
+
+def test_true_reasons_beat_the_paired_random_order_by_far() -> None:
+    model, examples = columns_model([4.0] + [0.1] * 19), rows(40, seed=1, columns=20)
+    found = look(model, examples, watched=Watched()).sums
+    gain = found["comprehensiveness"] - found["random_order"]
+    assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
+    assert gain.mean() > 0.1
+
+
+def test_credits_without_reason_do_not_beat_the_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted fault: credits drawn at random. The difference must then hold zero within 3 standard errors."""
+    monkeypatch.setitem(ATTRIBUTIONS, "noise", random_credits)
+    model, examples = columns_model([2.0, -1.0, 0.5, 1.0, 0.3, 1.5, 0.7, -0.2]), rows(200, seed=2, columns=8)
+    gains = []
+    for name in ("noise", "integrated_gradients"):
+        found = look(model, examples, method=Method(name, 2), watched=Watched()).sums
+        gains.append(found["comprehensiveness"] - found["random_order"])
+    error = gains[0].std() / math.sqrt(200)
+    assert abs(gains[0].mean()) < 3 * error < gains[1].mean() / 3
+
+
+def test_a_model_that_ignores_its_input_has_no_reasons() -> None:
+    """All credits are equal, all drops 0; nothing is undefined."""
+    text = text_model(method="head")
+    load_trainable(text, {name: np.zeros_like(array) for name, array in trainable(text).items()})
+    for model, examples in ((columns_model([0.0] * 5), rows(3, seed=0, columns=5)), (text, notes(5, seed=0))):
+        found = look(model, examples, randomised=True)
+        assert bounded(found, documents=len(examples))
+        shares = {"documents", "shortcut_share:ward", "shortcut_share:all"}
+        assert {name: figures.tolist() for name, figures in found.sums.items() if name not in shares} == {
+            name: [0.0] * len(examples) for name in found.sums if name not in shares
+        }
+        assert not found.terms.any()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38, 1e20])
+def test_every_figure_is_bounded_whatever_the_parameters(value: float) -> None:
+    for model, examples in ((text_model(), notes(4, seed=1)), (columns_model([1.0] * 3), rows(4, seed=1, columns=3))):
+        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        with torch.no_grad():
+            model.head.weight.fill_(value)
+            model.head.weight[0].neg_()
+        found = look(model, examples, randomised=True)
+        assert bounded(found, documents=4)
+        assert all(np.isfinite(figures).all() for figures in (*found.sums.values(), found.terms))
+        changed = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
+        assert changed == ["head.weight"]
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 10))
+def test_a_document_is_judged_the_same_in_any_company(seed: int, count: int) -> None:
+    """Its random order comes with it: the first document's seed is the first, whoever follows."""
+    model, examples = text_model(), notes(count, seed=seed)
+    together, alone = look(model, examples, seed=seed), look(model, examples[:1], seed=seed)
+    for name, figures in together.sums.items():
+        if name != "completeness_error":
+            assert figures[0] == pytest.approx(alone.sums[name][0], abs=1e-3), name
+    np.testing.assert_allclose(together.terms[0], alone.terms[0], atol=1e-3)
+
+
+def test_a_seed_repeats_everything_and_another_changes_the_random_order_only() -> None:
+    model, examples = text_model(), notes(12, seed=6)
+    one, same, other = (look(model, examples, seed=seed).sums for seed in (1, 1, 2))
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert [name for name in one if np.abs(one[name] - other[name]).max() > 1e-5] == ["random_order"]
+
+
+def test_a_planted_shortcut_holds_more_credit_than_words_and_flips_the_answer() -> None:
+    """The column c0 decides; the audit of the same model without it finds nothing."""
+    watched = Watched(shortcuts={"scanner": ["c0"]}, swaps={"scanner": {"c0": ""}})
+    examples = rows(30, seed=3, columns=6)
+    planted = look(columns_model([6.0, 0.3, 0.3, 0.3, 0.3, 0.3]), examples, watched=watched).sums
+    clean = look(columns_model([0.0, 0.3, 0.3, 0.3, 0.3, 0.3]), examples, watched=watched).sums
+    assert planted["shortcut_mass:scanner"].mean() > 4 * planted["shortcut_share:scanner"].mean()
+    assert planted["swap_flip:scanner"].mean() > 0.8
+    assert not any(clean[name].any() for name in ("shortcut_mass:scanner", "swap_shift:scanner", "swap_flip:scanner"))
