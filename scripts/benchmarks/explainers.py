@@ -29,10 +29,10 @@ SEED = 1
 LONGEST = 96
 """Tokens of a document, so that all methods can be measured in minutes."""
 
-DOCUMENTS, REDRAWN = 16, 6
+DOCUMENTS, REDRAWN = 12, 4
 """Test documents that are credited, and how many of them again after parameters are drawn anew."""
 
-TRAINING, TESTED, STEPS, BATCH = 150, 40, 60, 32
+TRAINING, TESTED, STEPS, BATCH = 120, 40, 60, 32
 """Documents of each label that train and that are tested, at most; steps, and documents of a step."""
 
 WAYS: Mapping[str, Method] = {
