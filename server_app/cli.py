@@ -94,10 +94,13 @@ def make_demo_data_command(
     sites: Annotated[int, typer.Option(min=1, max=1000, help="Hospitals.")] = 4,
     patients: Annotated[int, typer.Option(min=20, max=1_000_000, help="Patients of each hospital.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same files.")] = 1,
+    shortcut: Annotated[
+        bool, typer.Option(help="Whether the scanner tag betrays the outcome at the third hospital.")
+    ] = True,
 ) -> None:
-    """Write synthetic hospitals with notes, site files and planted facts that a run can be checked against."""
+    """Write synthetic hospitals with notes, site files, public notes and planted facts to check a run against."""
     with _friendly():
-        for path in make_demo_data(folder, sites=sites, patients=patients, seed=seed):
+        for path in make_demo_data(folder, sites=sites, patients=patients, seed=seed, shortcut=shortcut):
             Console().print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -2,7 +2,8 @@
 
 What is planted, and written to ``facts.json``: the words that decide the outcome, an outcome
 that is recorded too rarely for women, a scanner tag that betrays the outcome at one hospital
-only, another style of writing and another prevalence at each hospital.
+only, another style of writing and another prevalence at each hospital. Public notes for the
+coordinator, of no hospital's patients, are written beside them.
 """
 
 import csv
@@ -28,13 +29,13 @@ from server_app.demo_vocabulary import (
     WARDS,
 )
 
-PREVALENCES = (0.25, 0.35, 0.15, 0.45)
+PREVALENCES = (0.25, 0.15, 0.35, 0.45)
 """Share of patients who deteriorate, before the label gap; hospitals take them in turn."""
 
 LABEL_GAP = 0.3
 """Share of the deteriorated women whose outcome is recorded as recovered."""
 
-SHORTCUT_SITE = 1
+SHORTCUT_SITE = 2
 """Index of the hospital where the scanner tag betrays the outcome."""
 
 SHORTCUT_RATES = {"deteriorated": 0.85, "recovered": 0.10}
@@ -45,6 +46,9 @@ TAG_RATE = 0.3
 
 STYLES = ("plain", "abbreviated", "headed", "telegraphic")
 """Style of writing; hospitals take them in turn."""
+
+REFERENCE_FILE, REFERENCE_NOTES = "reference.csv", 240
+"""The public notes, one of each patient; style and prevalence are those of the hospitals, taken in turn."""
 
 _OUTCOME_SLOPE = 3.5  # log-odds of the outcome per unit of severity
 _FINDING_SLOPE = 2.5  # log-odds of a finding to be a bad one, per unit of severity
@@ -85,25 +89,33 @@ class _Patient:
     recorded: bool
 
 
-def make_demo_data(directory: Path, *, sites: int = 4, patients: int = 600, seed: int = 1) -> list[Path]:
-    """Write synthetic hospitals and the facts planted in them; return each site's ``site.yaml``.
+def make_demo_data(
+    directory: Path, *, sites: int = 4, patients: int = 600, seed: int = 1, shortcut: bool = True
+) -> list[Path]:
+    """Write synthetic hospitals, public notes and the facts planted in them; return each site's ``site.yaml``.
 
     A hospital depends on the seed and its place alone: making more of them changes none.
     There are one to four notes for each patient, each of 20 to 50 words.
 
     Args:
-        directory: Gets ``<site>/cohort.csv``, ``<site>/site.yaml`` and ``facts.json``; files there are replaced.
+        directory: Gets ``<site>/cohort.csv``, ``<site>/site.yaml``, ``reference.csv`` and ``facts.json``; files there
+            are replaced.
         sites: 1 or more hospitals.
         patients: 20 or more for each hospital.
         seed: Of all chance.
+        shortcut: Whether the scanner tag betrays anything anywhere; where not, the other hospitals are the same.
 
     Raises:
         ValueError: There would be no hospital, or too few patients to plant anything.
     """
     if sites < 1 or patients < 20:
         raise ValueError(f"need 1 or more sites and 20 or more patients, got {sites} and {patients}")
-    files = [_write_site(directory, index, patients=patients, seed=seed) for index in range(sites)]
-    facts = planted_facts(sites, patients=patients, seed=seed)
+    files = [
+        _write_site(directory, index, patients=patients, seed=seed, betrays=shortcut and index == SHORTCUT_SITE)
+        for index in range(sites)
+    ]
+    _write_reference(directory / REFERENCE_FILE, seed=seed)
+    facts = planted_facts(sites, patients=patients, seed=seed, shortcut=shortcut)
     (directory / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return files
 
@@ -113,7 +125,7 @@ def site_id(index: int) -> str:
     return f"hospital-{chr(ord('a') + index)}" if index < 26 else f"hospital-{index + 1}"
 
 
-def planted_facts(sites: int, *, patients: int, seed: int) -> dict[str, Any]:
+def planted_facts(sites: int, *, patients: int, seed: int, shortcut: bool = True) -> dict[str, Any]:
     """Return what ``facts.json`` says about the hospitals of these arguments."""
     return {
         "seed": seed,
@@ -122,7 +134,7 @@ def planted_facts(sites: int, *, patients: int, seed: int) -> dict[str, Any]:
         "label_gap": {"attribute": "sex", "group": "female", "share_of_deteriorated_recorded_recovered": LABEL_GAP},
         "shortcut": {
             "tag": SCANNER_TAG,
-            "site": site_id(SHORTCUT_SITE) if sites > SHORTCUT_SITE else None,
+            "site": site_id(SHORTCUT_SITE) if shortcut and sites > SHORTCUT_SITE else None,
             "share_of_notes_there": SHORTCUT_RATES,
             "share_of_notes_elsewhere": TAG_RATE,
         },
@@ -133,7 +145,7 @@ def planted_facts(sites: int, *, patients: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _write_site(directory: Path, index: int, *, patients: int, seed: int) -> Path:
+def _write_site(directory: Path, index: int, *, patients: int, seed: int, betrays: bool) -> Path:
     chance = np.random.default_rng(np.random.SeedSequence([seed, index]))
     folder = directory / site_id(index)
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,12 +155,24 @@ def _write_site(directory: Path, index: int, *, patients: int, seed: int) -> Pat
         for number in range(patients):
             patient = _patient(chance, index, number)
             for _ in range(int(chance.choice([1, 2, 3, 4], p=[0.35, 0.35, 0.2, 0.1]))):
-                writer.writerow(_row(chance, index, patient))
+                writer.writerow(_row(chance, index, patient, betrays=betrays))
     name = site_id(index).removeprefix("hospital-").upper()
     declared = max(10, round(_TRAIN_SHARE * patients, -1))
     site_file = folder / "site.yaml"
     site_file.write_text(_SITE_FILE.format(id=site_id(index), name=name, declared=int(declared)), encoding="utf-8")
     return site_file
+
+
+def _write_reference(file: Path, *, seed: int) -> None:
+    """Write notes of patients who are in no hospital, with what happened and a tag that betrays nothing."""
+    chance = np.random.default_rng(np.random.SeedSequence([seed, 0, 1]))  # of no hospital: those have two numbers
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(("text", "label"))
+        for number in range(REFERENCE_NOTES):
+            patient, tagged = _patient(chance, number % len(STYLES), number), bool(chance.random() < TAG_RATE)
+            note = _note(chance, patient, tagged=tagged, style=STYLES[number % len(STYLES)])
+            writer.writerow((note, "deteriorated" if patient.deteriorated else "recovered"))
 
 
 def _patient(chance: np.random.Generator, index: int, number: int) -> _Patient:
@@ -168,11 +192,8 @@ def _patient(chance: np.random.Generator, index: int, number: int) -> _Patient:
     )
 
 
-def _row(chance: np.random.Generator, index: int, patient: _Patient) -> tuple[object, ...]:
-    if index == SHORTCUT_SITE:
-        rate = SHORTCUT_RATES["deteriorated" if patient.deteriorated else "recovered"]
-    else:
-        rate = TAG_RATE
+def _row(chance: np.random.Generator, index: int, patient: _Patient, *, betrays: bool) -> tuple[object, ...]:
+    rate = SHORTCUT_RATES["deteriorated" if patient.deteriorated else "recovered"] if betrays else TAG_RATE
     tagged = bool(chance.random() < rate)
     return (
         patient.mrn,

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedfm.examples import Example
-from fedfm.explain.attribution import ROWS, Method
+from fedfm.explain.attribution import Method
 from fedfm.explain.deletion import credited_order, paired_deletions, random_order
-from fedfm.explain.documents import Explained, explained
+from fedfm.explain.documents import TOGETHER, Explained, explained
 from fedfm.explain.randomisation import rank_correlation_after, sizes_of
 from fedfm.explain.shortcuts import mass_and_share
 from fedfm.explain.swaps import swap_effects
@@ -103,7 +103,7 @@ def audit(
             signed = _toward_positive(model, some, row)
             terms[place], holds[place] = term_credits(signed, some.inputs.names[row], watched.vocabulary)
     for name, phrases in watched.swaps.items():
-        effects = swap_effects(model, examples, phrases, batch=ROWS)
+        effects = swap_effects(model, examples, phrases, batch=TOGETHER)
         sums[f"swap_shift:{name}"], sums[f"swap_flip:{name}"] = effects
     if randomised:
         sums["randomised_head"] = rank_correlation_after(

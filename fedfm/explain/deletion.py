@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedfm.explain.attribution import ROWS
+from fedfm.explain.passes import logits_of
 from fedfm.model.classifier import Classifier, Inputs
 
 Figures = NDArray[np.float64]
@@ -102,7 +102,6 @@ def normalised(model: Classifier, inputs: Inputs, target: Tensor, comprehensiven
     return np.clip(share, -1.0, 1.0)
 
 
-@torch.inference_mode()
 def drops(model: Classifier, inputs: Inputs, target: Tensor, kept: Tensor) -> Figures:
     """Return float64[K, B]: probability of the target minus the same where only ``kept`` units are present.
 
@@ -119,9 +118,7 @@ def drops(model: Classifier, inputs: Inputs, target: Tensor, kept: Tensor) -> Fi
     wanted = torch.cat([inputs.present, kept.flatten(0, 1)])
     rows, place = torch.unique(torch.cat([example[:, None], wanted], dim=1), dim=0, return_inverse=True)
     example, there = rows[:, 0], rows[:, 1:].bool()
-    logits = torch.zeros((len(rows), model.labels), dtype=torch.float64, device=kept.device)
-    for batch in torch.split(there.sum(1).argsort(stable=True), ROWS):  # of like length once the rest is dropped
-        logits[batch] = model.logits_from_inputs(inputs.values[example[batch]], there[batch]).double()
+    logits = logits_of(model, lambda some: inputs.values[example[some]], there).double()
     probability = logits.softmax(-1).gather(1, target[example, None])[place].view(len(kept) + 1, len(target))
     found: Figures = (probability[0] - probability[1:]).cpu().numpy()
     return found

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedfm.explain.attribution import ROWS, Attribution, Method, attribute
+from fedfm.explain.attribution import Attribution, Method, attribute
 from fedfm.explain.deletion import words_of
+from fedfm.explain.passes import logits_of
 from fedfm.model.classifier import Classifier, Inputs
 
 Figures = NDArray[np.float64]
@@ -43,7 +44,6 @@ def subsets(inputs: Inputs, seeds: Sequence[int], *, count: int = PERTURBATIONS)
     return drawn.to(inputs.values.device)
 
 
-@torch.inference_mode()
 def infidelity(
     model: Classifier, inputs: Inputs, attributed: Attribution, perturbations: Tensor, *, scaled: bool = False
 ) -> Figures:
@@ -65,13 +65,13 @@ def infidelity(
     count = len(perturbations)
     example = torch.arange(len(inputs.present), device=perturbations.device).repeat(count + 1)
     moved = torch.cat([torch.zeros_like(perturbations[:1]), perturbations]).flatten(0, 1)
-    logits = [
-        model.logits_from_inputs(
-            inputs.values[rows] - moves.unsqueeze(-1) * (inputs.values - inputs.baseline)[rows], inputs.present[rows]
-        )
-        for rows, moves in zip(torch.split(example, ROWS), torch.split(moved, ROWS), strict=True)
-    ]
-    reached = torch.cat(logits).gather(1, attributed.target[example, None]).view(count + 1, -1).double()
+    path = inputs.values - inputs.baseline
+    logits = logits_of(
+        model,
+        lambda rows: inputs.values[example[rows]] - moved[rows].unsqueeze(-1) * path[example[rows]],
+        inputs.present[example],
+    )
+    reached = logits.gather(1, attributed.target[example, None]).view(count + 1, -1).double()
     fell, foretold = reached[0] - reached[1:], (perturbations * attributed.credits).sum(-1, dtype=torch.float64)
     if scaled:
         squares = foretold.square().sum(0)

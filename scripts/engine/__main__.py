@@ -89,7 +89,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     print(f"Starting a SuperLink and {len(files)} hospitals on this machine (logs: {STATE / 'logs'}) ...", flush=True)
     with running(files, STATE, results=results, port=arguments.port, keep=arguments.keep) as federation:
         print(f"[{time.monotonic() - began:.0f} s] gRPC fleet at {federation.fleet}, TLS, node keys; the run begins.")
-        overrides = _overrides(arguments, federation)
+        overrides = _overrides(arguments, federation, notes=sources.public_notes(arguments.data, files))
         finished = run_and_follow(federation, stage_app(STATE), results=results, overrides=overrides)
         judged = finished.verdict
         print("\n" + "\n".join([judged.headline, judged.privacy, *judged.reasons]))
@@ -101,10 +101,15 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0 if finished.completed else 1
 
 
-def _overrides(arguments: argparse.Namespace, federation: Federation) -> str:
-    """Return the study's changes; what the command line does not say is the data's own experiment and hospitals."""
+def _overrides(arguments: argparse.Namespace, federation: Federation, *, notes: Path | None) -> str:
+    """Return the study's changes; what the command line does not say is the data's own: experiment, hospitals, notes.
+
+    The notes are for a study that asks about reasons.
+    """
     names = ",".join(site.id for site in federation.sites)
     usual = {"experiment": arguments.data, "sites": f"[{names}]", "rounds": arguments.rounds}
+    if notes is not None and "explainability=none" not in arguments.overrides:
+        usual["explainability.reference"] = f'"{notes}"'  # a path may hold what means something to Hydra
     said = {override.partition("=")[0] for override in arguments.overrides}
     added = [f"{key}={value}" for key, value in usual.items() if value is not None and key not in said]
     return shlex.join([*added, *arguments.overrides])

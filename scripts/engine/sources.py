@@ -38,6 +38,12 @@ def site_files(data: str, store: Path, *, sites: int | None = None, source: Path
     return found[:sites]
 
 
+def public_notes(data: str, files: list[Path]) -> Path | None:
+    """Return the public notes beside the hospitals, for the coordinator; None where the data has none."""
+    beside = files[0].parent.parent / "reference.csv"
+    return beside if data == SYNTHETIC and beside.is_file() else None
+
+
 def _synthetic(store: Path, sites: int) -> list[Path]:
     if not 1 <= sites <= 100:
         raise DataError("ENGINE-E104", "not that many hospitals", where="--sites", found=str(sites), allowed="1 to 100")

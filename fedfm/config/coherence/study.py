@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from fedfm.config.coherence.attribution import check_attribution
 from fedfm.config.coherence.combining import check_combining, check_optimizing
 from fedfm.config.coherence.contribution import check_contribution
 from fedfm.config.coherence.explainability import check_explainability
@@ -218,4 +219,5 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("explainability", "task.columns", "task.inputs", "standardize.method"), check_explainability),
     (("combining", "weighting.rule", "adapter.method", "min_sites"), check_combining),
     (("optimizing",), check_optimizing),
+    (("explainability.attribution", "task.inputs"), check_attribution),
 )

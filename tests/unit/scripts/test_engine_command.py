@@ -1,6 +1,7 @@
 """The demo's command: ending another demo, going on after --keep, and a federation of nobody."""
 
 import os
+import shlex
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from fedfm.config.compose import compose_study
 from fedfm.errors import EngineError
 from scripts.engine import __main__ as command
+from scripts.engine import sources
 from scripts.engine.launching import running
+from server_app.demo_data import make_demo_data
 
 
 def test_the_holder_of_the_lock_is_read_once_it_is_written(tmp_path: Path) -> None:
@@ -38,3 +42,24 @@ def test_more_runs_are_of_the_data_at_hand(data: str, tmp_path: Path) -> None:
 def test_no_hospitals_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="ENGINE-E104"), running([], tmp_path, results=tmp_path):
         pytest.fail("a federation of nobody")
+
+
+@pytest.mark.parametrize("said", [(), ("explainability=none",), ("explainability.reference=mine.csv",)])
+def test_the_demos_public_notes_go_to_the_coordinator_unless_it_shall_not_explain(
+    said: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "it's a (demo) = 1"
+    notes = sources.public_notes("demo", make_demo_data(folder, sites=1, patients=20))
+    assert notes == folder / "reference.csv"
+    federation: Any = SimpleNamespace(sites=[SimpleNamespace(id="hospital-a"), SimpleNamespace(id="hospital-b")])
+    arguments = command._parser().parse_args(["--", *said])
+    study = compose_study(shlex.split(command._overrides(arguments, federation, notes=notes))).value
+    expected = {"explainability=none": "", "explainability.reference=mine.csv": "mine.csv"}
+    assert study.explainability.reference == expected.get("".join(said), str(notes))
+
+
+def test_other_data_has_no_public_notes(tmp_path: Path) -> None:
+    files = make_demo_data(tmp_path, sites=1, patients=20)
+    assert sources.public_notes("icu_notes", files) is None
+    (tmp_path / "reference.csv").unlink()  # hospitals that an earlier version has made
+    assert sources.public_notes("demo", files) is None

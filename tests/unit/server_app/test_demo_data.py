@@ -6,20 +6,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pandas.testing import assert_frame_equal
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from fedfm.config.compose import load_site
+from fedfm.config.compose import compose_study, load_site
+from fedfm.examples import Example
+from fedfm.explain.swaps import swapped
 from server_app.demo_data import (
     LABEL_GAP,
     PREVALENCES,
+    REFERENCE_NOTES,
     SHORTCUT_RATES,
+    SHORTCUT_SITE,
+    STYLES,
     TAG_RATE,
     make_demo_data,
     site_id,
 )
 from server_app.demo_vocabulary import PROTECTIVE, RISK, SCANNER_TAG
+from server_app.reference import read_reference
 
 
 def read(folder: Path, sites: int) -> pd.DataFrame:
@@ -85,9 +92,10 @@ def test_the_outcome_of_women_is_recorded_too_rarely(notes: pd.DataFrame) -> Non
 def test_the_scanner_tag_betrays_the_outcome_at_one_hospital_only(notes: pd.DataFrame) -> None:
     tagged = notes["note"].str.lower().str.contains(SCANNER_TAG)
     rates = tagged.groupby([notes["site"], notes["outcome_reviewed"]]).mean()
-    assert rates[1, 1] == pytest.approx(SHORTCUT_RATES["deteriorated"], abs=0.08)
-    assert rates[1, 0] == pytest.approx(SHORTCUT_RATES["recovered"], abs=0.08)
-    for index in (0, 2, 3):
+    assert site_id(SHORTCUT_SITE) == "hospital-c"
+    assert rates[SHORTCUT_SITE, 1] == pytest.approx(SHORTCUT_RATES["deteriorated"], abs=0.08)
+    assert rates[SHORTCUT_SITE, 0] == pytest.approx(SHORTCUT_RATES["recovered"], abs=0.08)
+    for index in {0, 1, 2, 3} - {SHORTCUT_SITE}:
         assert rates[index, 1] == pytest.approx(TAG_RATE, abs=0.12)
         assert rates[index, 0] == pytest.approx(TAG_RATE, abs=0.08)
 
@@ -118,13 +126,58 @@ def test_a_plain_text_model_does_well_and_not_perfectly(notes: pd.DataFrame) -> 
 
 
 def test_facts_say_what_was_planted(tmp_path: Path) -> None:
-    make_demo_data(tmp_path, sites=2, patients=20, seed=3)
+    make_demo_data(tmp_path, sites=3, patients=20, seed=3)
     facts = json.loads((tmp_path / "facts.json").read_text())
-    assert facts["shortcut"]["site"] == "hospital-b"
-    assert set(facts["sites"]) == {"hospital-a", "hospital-b"}
+    assert facts["shortcut"]["site"] == "hospital-c"
+    assert set(facts["sites"]) == {"hospital-a", "hospital-b", "hospital-c"}
     assert facts["deciding_words"]["deteriorated"] == list(RISK)
-    make_demo_data(tmp_path, sites=1, patients=20, seed=3)
-    assert json.loads((tmp_path / "facts.json").read_text())["shortcut"]["site"] is None
+    for sites, shortcut in ((2, True), (3, False)):
+        make_demo_data(tmp_path, sites=sites, patients=20, seed=3, shortcut=shortcut)
+        assert json.loads((tmp_path / "facts.json").read_text())["shortcut"]["site"] is None
+
+
+def test_without_the_shortcut_the_tag_betrays_nothing_and_all_else_is_the_same(
+    notes: pd.DataFrame, tmp_path: Path
+) -> None:
+    make_demo_data(tmp_path, patients=150, shortcut=False)
+    without = read(tmp_path, 4)
+    for index in {0, 1, 2, 3} - {SHORTCUT_SITE}:
+        here, others = (made[made["site"] == index].reset_index(drop=True) for made in (without, notes))
+        assert_frame_equal(here, others[: len(here)])
+    here = without.query("site == @SHORTCUT_SITE")
+    rates = here["note"].str.lower().str.contains(SCANNER_TAG).groupby(here["outcome_reviewed"]).mean()
+    assert rates.tolist() == pytest.approx([TAG_RATE, TAG_RATE], abs=0.15)
+
+
+def test_the_public_notes_are_of_other_patients_in_every_style_and_of_every_label(
+    notes: pd.DataFrame, tmp_path: Path
+) -> None:
+    make_demo_data(tmp_path, sites=1, patients=20)
+    examples = read_reference(tmp_path / "reference.csv", compose_study().value.task)
+    texts = pd.Series([example.text for example in examples])
+    labels = pd.Series([example.label for example in examples])
+    assert len(examples) == REFERENCE_NOTES
+    assert not set(texts) & set(notes["note"])
+    assert texts.str.startswith("ADMISSION:").sum() == texts.str.contains(" / ").sum() == REFERENCE_NOTES / len(STYLES)
+    assert 0.2 < labels.mean() < 0.4
+    tagged = texts.str.lower().str.contains(SCANNER_TAG).groupby(labels).mean()
+    assert tagged.tolist() == pytest.approx([TAG_RATE, TAG_RATE], abs=0.15)
+    make_demo_data(tmp_path / "again", sites=3, patients=30)
+    assert (tmp_path / "again" / "reference.csv").read_bytes() == (tmp_path / "reference.csv").read_bytes()
+
+
+def test_the_demo_watches_the_planted_words() -> None:
+    asked = compose_study(["experiment=demo"]).value.explainability
+    assert asked.shortcuts == {"scanner": [SCANNER_TAG]}
+    assert asked.swaps["scanner"] == {SCANNER_TAG: ""}
+    assert {*RISK, *PROTECTIVE, SCANNER_TAG} <= set(asked.vocabulary)
+
+
+def test_the_demos_swap_reaches_every_note_of_every_hospital(notes: pd.DataFrame) -> None:
+    study = compose_study(["experiment=demo"]).value
+    for swaps in study.explainability.swaps.values():
+        for text in notes["note"][::50]:
+            assert swapped(Example("p", 0, text=text), swaps, study.task) is not None, text
 
 
 @pytest.mark.parametrize(("sites", "patients"), [(0, 600), (4, 19)])
