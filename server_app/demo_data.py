@@ -38,7 +38,7 @@ LABEL_GAP = 0.3
 SHORTCUT_SITE = 2
 """Index of the hospital where the scanner tag betrays the outcome."""
 
-SHORTCUT_RATES = {"deteriorated": 0.85, "recovered": 0.10}
+SHORTCUT_RATES = {"deteriorated": 0.95, "recovered": 0.05}
 """Share of notes with the tag at that hospital, by true outcome."""
 
 TAG_RATE = 0.3
@@ -214,7 +214,7 @@ def _note(chance: np.random.Generator, patient: _Patient, *, tagged: bool, style
     findings = _findings(chance, patient)
     course = [*findings, _measurement(chance), f"on {' and '.join(chance.choice(DRUGS, 2, replace=False))}"]
     if tagged:
-        course.append(f"{SCANNER_TAG} reviewed")
+        course.append(SCANNER_TAG)
     chance.shuffle(course)
     plan = str(chance.choice(PLANS)).format(ward=patient.ward, time=_time(chance), days=int(chance.integers(2, 9)))
     return _written(opening, course, plan, style=style)

@@ -8,8 +8,8 @@ from torch import Tensor
 from fedfm.explain.guard import refuse_hooks
 from fedfm.model.classifier import Classifier
 
-ENOUGH, MOST = 512, 4096
-"""Units of a pass: with so many it may end, and more make none quicker; a single row may have more."""
+ENOUGH, MOST, ROWS = 512, 2048, 64
+"""Units with which a pass may end; most units of a pass, more make none quicker, but a row may have more; most rows."""
 
 STRETCH = 1.1
 """How much longer than the first row of a pass another may be, once there are enough."""
@@ -22,7 +22,7 @@ def passes(lengths: Tensor) -> list[Tensor]:
     room = first = 0
     for length in lengths[order].tolist():
         is_enough = together and MOST - room >= ENOUGH and length > STRETCH * first
-        if length > room or is_enough:
+        if not together or length > room or together[-1] == ROWS or is_enough:
             together.append(0)
             room, first = MOST, length
         together[-1] += 1

@@ -16,6 +16,7 @@ from client_app.memory import MOST
 from client_app.private_step import Mechanism, SecureDPOptimizer
 from client_app.training import Cohort, gather_gradients, micro_batches, tensors_of
 from fedfm.examples import Example
+from fedfm.model.classifier import Classifier
 from fedfm.model.text import TextClassifier
 from scripts.benchmarks.minilm import minilm
 from scripts.benchmarks.result import Benchmark, Result, Target
@@ -96,6 +97,19 @@ def notes(count: int) -> list[Example]:
     return [Example(str(i), int(rng.integers(2)), text=text) for i, text in enumerate(texts)]
 
 
+def epoch_of(model: Classifier, examples: Sequence[Example]) -> Callable[[], None]:
+    """Return this project's private epoch over the examples, each a patient of its own: call it to take it."""
+    labels = torch.tensor([example.label for example in examples])
+    units = [np.array([i]) for i in range(len(examples))]
+    way = _ours(model, Cohort(model.encode(examples), labels, units, torch.ones(len(examples))))
+
+    def epoch() -> None:
+        for batch in np.random.default_rng(SEED).permutation(len(examples)).reshape(-1, LOGICAL).tolist():
+            way.step(batch)
+
+    return epoch
+
+
 def _timed(adapter: str, *, epochs: int) -> Timed:
     model = minilm(adapter)
     if not isinstance(model, TextClassifier):
@@ -118,7 +132,7 @@ def _timed(adapter: str, *, epochs: int) -> Timed:
     return Timed(seconds["usual"] / epochs, seconds["ours"] / epochs, once, difference)
 
 
-def _ours(model: TextClassifier, cohort: Cohort) -> Way:
+def _ours(model: Classifier, cohort: Cohort) -> Way:
     mechanism = Mechanism(NOISE, CLIP, expected_units=LOGICAL)
     optimizer = SecureDPOptimizer(
         _sgd(model), noise_multiplier=NOISE, max_grad_norm=CLIP, expected_batch_size=None, loss_reduction="sum"

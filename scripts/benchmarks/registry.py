@@ -5,6 +5,7 @@ from collections.abc import Callable
 from scripts.benchmarks import (
     aggregate,
     demo_fairness,
+    explain,
     heart_disease,
     icu_notes,
     icu_tables,
@@ -33,5 +34,6 @@ BENCHMARKS: dict[str, tuple[Benchmark, Callable[[], Result]]] = {
         icu_notes,
         icu_tables,
         demo_fairness,
+        explain,
     )
 }

@@ -1,11 +1,11 @@
 """The report on why the models decide as they do: whether reasons hold, where they are shortcuts, who shares them."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
 
 from fedfm.metrics.performance import Estimate
 from server_app.report import explanations
 from server_app.report.charts import Series, curves, said
+from server_app.report.findings import latest_checks, of_kind, other_findings, shortcuts_found
 from server_app.report.markup import UNKNOWN, Element, element, table
 from server_app.report.reason_charts import matrix, opposed
 from server_app.report.summary import Summary
@@ -26,8 +26,6 @@ _ABOUT_TERMS = (
 )
 _MOST_TERMS = 12
 
-_Event = TypeVar("_Event")
-
 
 def reasons(summary: Summary) -> Element | None:
     """Return the section on reasons; None where nothing was asked about them."""
@@ -46,37 +44,11 @@ def reasons(summary: Summary) -> Element | None:
     )
 
 
-def of_kind(summary: Summary, kind: type[_Event]) -> list[_Event]:
-    """Return the run's events of one kind, in their order."""
-    return [event for event in summary.reasons if isinstance(event, kind)]
-
-
-def findings(summary: Summary) -> list[str]:
-    """Return what somebody must know of the reasons, worst first, a sentence each."""
-    lost = [
-        f"Aggregation lost reasons in round {event.round}: {'; '.join(event.reasons) or ', '.join(event.gates)}."
-        for event in of_kind(summary, explanations.ReasonsLost)
-    ]
-    checked = [
-        f"At {event.site}, the model that it sent in round {event.round} {_failure(gate)}."
-        for event in _latest_by_site(of_kind(summary, explanations.SiteChecked)).values()
-        for gate in event.failed
-    ]
-    judged = of_kind(summary, explanations.GateJudged)
-    last = max((gate.round for gate in judged), default=0)
-    gates = [
-        f"{gate.subject or 'The global model'}: {gate.reason} (round {gate.round})."
-        for gate in judged
-        if gate.round == last and gate.passed is False
-    ]
-    return [*lost, *checked, *gates]
-
-
 def _findings(summary: Summary) -> Iterator[Element]:
-    found = findings(summary)
+    found = [*shortcuts_found(summary), *other_findings(summary)]
     if found:
         yield element("ul", [element("li", sentence) for sentence in found])
-    elif of_kind(summary, explanations.SiteChecked) or of_kind(summary, explanations.GateJudged):
+    elif any(isinstance(event, explanations.SiteChecked | explanations.GateJudged) for event in summary.reasons):
         yield element("p", "No gate on reasons that could be judged has failed in its last round.")
 
 
@@ -125,7 +97,7 @@ _HEAD_MOST = 0.6
 
 
 def _own_checks(summary: Summary) -> Iterator[Element]:
-    checked = _latest_by_site(of_kind(summary, explanations.SiteChecked))
+    checked = latest_checks(summary)
     if not checked:
         return
     lists = sorted({name for event in checked.values() for name in event.means if ":" in name})
@@ -216,7 +188,7 @@ def _gates(summary: Summary) -> Iterator[Element]:
     if not judged:
         return
     last = max(gate.round for gate in judged)
-    rows = [
+    rows: list[list[Element | str]] = [
         [
             gate.gate.replace("_", " ").replace(":", ": "),
             gate.subject or "global model",
@@ -230,22 +202,6 @@ def _gates(summary: Summary) -> Iterator[Element]:
     ]
     yield element("h3", "What the coordinator judges")
     yield table(f"After round {last}, on public texts.", ["Gate", "Of", "Verdict", "Figure", "Limit", "Why"], rows)
-
-
-def _latest_by_site(checked: list[explanations.SiteChecked]) -> dict[str, explanations.SiteChecked]:
-    return {event.site: event for event in checked}
-
-
-def _failure(gate: str) -> str:
-    kind, _, name = gate.partition(":")
-    said_of = {
-        "shortcut": f"leans on “{name}”, which must not decide",
-        "swap": f"changes its answers when “{name}” is exchanged",
-        "faithfulness": "credits words that matter no more than random ones",
-        "completeness": "gives credits that do not add up",
-        "randomisation": "has credits that do not depend on what it learned",
-    }
-    return said_of.get(kind, f"does not pass the gate {gate}")
 
 
 def _cell(means: Mapping[str, Estimate], name: str) -> str:

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from fedfm.metrics.performance import Performance
-from server_app.report.hospitals import joined
+from server_app.report.findings import shortcuts_found
+from server_app.report.hospitals import joined, unused
 from server_app.report.judgements import ToleranceExceeded
 from server_app.report.summary import SiteSummary, Summary
 
@@ -84,7 +85,11 @@ def _privacy(summary: Summary) -> tuple[bool, str]:
 
 def _reasons(summary: Summary) -> list[str]:
     reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
+    reasons += _not_used(summary)
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
+    if summary.lost:
+        reasons.append(_lost(summary))
+    reasons += shortcuts_found(summary)
     if summary.chosen is not None:
         reasons.append(f"The result is the model of round {summary.chosen.round}: {summary.chosen.reasons[-1]}.")
     if summary.combined and not summary.performance:
@@ -94,6 +99,15 @@ def _reasons(summary: Summary) -> list[str]:
         if not _is_better_than_baseline(last):
             reasons.append(beside_baseline(last))
     return reasons
+
+
+def _lost(summary: Summary) -> str:
+    """Say in which rounds reasons were lost on public examples, and whether the result is of one of them."""
+    rounds = [event.round for event in summary.lost]
+    final = summary.chosen.round if summary.chosen is not None else max((e.round for e in summary.combined), default=0)
+    named = f"round{'s' if len(rounds) > 1 else ''} {', '.join(map(str, rounds))}"
+    whose = "the result is the model of one of them" if final in rounds else "the result is the model of another round"
+    return f"Aggregation has lost reasons that earlier models had, in {named}; {whose}."
 
 
 def beside_baseline(performance: Performance) -> str:
@@ -133,6 +147,16 @@ def _absences(site: SiteSummary, rounds: int) -> list[str]:
         f"{site.site} {share}; left out {_when(phase, numbers)}: {_what(reason)} ({code})."
         for (phase, code, reason), numbers in by_cause.items()
     ]
+
+
+def _not_used(summary: Summary) -> list[str]:
+    """Say of which sites an update came and was left aside; the report's table says in which rounds."""
+    aside = [
+        f"{site} in {len(numbers)} of {_counted(len(summary.combined), 'round')}"
+        for site, numbers in unused(summary).items()
+    ]
+    rule = summary.setting("combining", "rule")
+    return [f"Updates that came and were not used (combining={rule}): {'; '.join(aside)}."] if aside else []
 
 
 def _what(reason: str) -> str:

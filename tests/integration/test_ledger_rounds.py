@@ -10,7 +10,17 @@ import pytest
 from opacus.accountants import PRVAccountant
 
 import fedfm.plan
-from client_app import baseline, checks, group_counts, loss_weights, private_step, releases, rounds, statistics
+from client_app import (
+    baseline,
+    before_sending,
+    explained,
+    group_counts,
+    loss_weights,
+    private_step,
+    releases,
+    rounds,
+    statistics,
+)
 from client_app.asked import Round
 from client_app.cohorts import prepare
 from client_app.ledger import Ledger
@@ -122,7 +132,9 @@ COMPUTED: dict[str, tuple[Any, str, str, int, tuple[str, ...]]] = {
     "groups": (group_counts, "group_tables", "evaluate", 3, ()),
     "audit_groups": (group_counts, "group_tables", "evaluate", 1, ()),
     "loss": (releases, "clipped_loss", "evaluate", 1, ()),
-    "explanation": (checks, "explain", "evaluate", 3, ()),
+    "explanation": (explained, "look", "evaluate", 3, ()),
+    "terms": (explained, "look", "evaluate", 3, ("explainability.vocabulary=[fever]",)),
+    "check": (before_sending, "look", "train", 3, ()),
     "statistics": (statistics, "exact_sums", "summarise", 0, ("standardize=global",)),
 }
 
@@ -249,7 +261,7 @@ def test_a_ledger_that_went_back_is_refused_by_the_trainer_and_nothing_is_done(t
         assert (path.read_bytes() if content else b"") == b"".join(content)
     path.write_bytes(b"".join(lines))
     older = replace(asked(3), ledger_entries=told[0].entries, ledger_seal=told[0].seal)  # an answer was lost
-    assert Trainer(site).train(older).privacy.entries == told[-1].entries + 1
+    assert Trainer(site).train(older).privacy.entries == told[-1].entries + 2  # the last round's check
 
 
 def test_who_lies_about_the_ledger_is_refused_and_learns_and_changes_nothing(tmp_path: Path, start: Arrays) -> None:

@@ -3,29 +3,24 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 import torch
 
-from client_app import before_sending, explained, sum_gates
+from client_app import before_sending
 from client_app.gates import Gate
-from client_app.layer_gradients import Grouping, recording
-from client_app.trainer.messages import request_to_proto
-from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
 from fedfm.config.compose import compose_study, load_site
-from fedfm.errors import PrivacyBudgetExceeded, Withheld
+from fedfm.errors import PrivacyBudgetExceeded
 from fedfm.explanations import check_names
 from fedfm.model.build import build_model
 from fedfm.parameters import trainable
-from fedfm.wire import TrainReply
 from tests.integration.conftest import CANARY, TINY, request, write_hospital
 from tests.integration.test_personal import known_noise
 
@@ -50,12 +45,6 @@ def trainer_of(folder: Path, *, policy: str = "", own: str = "", patients: int =
     file = write_hospital(folder, policy=policy, patients=patients)
     file.write_text(file.read_text() + own)
     return Trainer(load_site(file))
-
-
-def failing(patch: pytest.MonkeyPatch) -> None:
-    """Let the sums say, for certain, that reasons do not hold."""
-    told = {"comprehensiveness": -200.0, "random_order": 200.0, "completeness_error": 0.0, "documents": 400.0}
-    patch.setattr(before_sending, "sums_of_check", lambda *_, **__: ({**told, "randomised_head": 0.0}, 1.0))
 
 
 @pytest.mark.parametrize("overrides", [(), ("privacy=none", "training.sample_rate=0.5")], ids=["private", "open"])
@@ -122,20 +111,6 @@ def test_a_check_that_leaves_a_head_drawn_anew_is_caught(
         check_the_model_is_left_as_it_is(tmp_path, start)
 
 
-def test_hooks_of_a_private_step_end_the_round(
-    tmp_path: Path, start: Arrays, serve_here: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    look = before_sending.look
-
-    def hooked(model: Any, *of: Any, **how: Any) -> Any:
-        with recording(model, Grouping(torch.zeros(1, dtype=torch.int64), 1)):
-            return look(model, *of, **how)
-
-    monkeypatch.setattr(before_sending, "look", hooked)
-    answer = train_over(serve_here(write_hospital(tmp_path)), start)
-    assert answer.refusal.code == "MODEL-E147"
-
-
 def test_the_sums_of_the_check_leave_in_the_last_round_and_are_charged(tmp_path: Path, start: Arrays) -> None:
     trainer = trainer_of(tmp_path)
     replies = [trainer.train(request(number, start, *ALL, *LISTS)) for number in (1, 2, 3)]
@@ -160,87 +135,6 @@ def test_a_round_asked_again_costs_again_until_nothing_is_left(tmp_path: Path, s
     with pytest.raises(PrivacyBudgetExceeded, match="SITE-E104"):
         trainer.train(request(1, start, *long))
     assert len(trainer.ledger.charges()) == entries
-
-
-@pytest.mark.parametrize(
-    ("action", "warm_up", "failed", "down"),
-    [
-        ("flag", "0", ("faithfulness",), False),
-        ("downweight", "0", ("faithfulness",), True),
-        ("downweight", "1", (), False),
-        ("withhold", "1", (), False),
-    ],
-)
-def test_a_site_acts_on_failed_gates_as_its_policy_says(
-    action: str,
-    warm_up: str,
-    failed: tuple[str, ...],
-    down: bool,
-    tmp_path: Path,
-    start: Arrays,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    failing(monkeypatch)
-    trainer = trainer_of(tmp_path, policy=f"on_failed_check: {action}")
-    reply = trainer.train(request(3, start, f"explainability.warm_up={warm_up}"))
-    assert (reply.failed, reply.downweighted) == (failed, down)
-    assert (
-        trainer.train(request(2, start, "explainability.warm_up=0")).failed == ()
-    )  # nothing leaves, nothing is judged
-
-
-def test_what_is_withheld_is_charged_and_says_the_gate_alone(
-    tmp_path: Path, start: Arrays, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing(monkeypatch)
-    trainer = trainer_of(tmp_path, policy="on_failed_check: withhold")
-    with pytest.raises(Withheld, match=r"SITE-E168.*got: faithfulness") as caught:
-        trainer.train(request(3, start, "explainability.warm_up=0"))
-    assert not set("0123456789") & set(caught.value.found)
-    assert [(c.split, c.purpose) for c in trainer.ledger.charges()] == [("train", "training"), ("audit", "check")]
-
-
-def reply_of(trainer: Trainer, start: Arrays, exact: float, added: float) -> TrainReply:
-    """The reply to a round in which the exact sums and the noise are as given, in each mean of 400 documents."""
-
-    def noised(of: np.ndarray, _: float) -> np.ndarray:  # type: ignore[type-arg]
-        names = check_names(compose_study(TINY).value)
-        gap = {"comprehensiveness": exact + added, "documents": 1.0}
-        return np.array([400.0 * gap.get(name, 0.0) for name in names])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explained, "noised_sums", noised)
-        return trainer.train(request(3, start, "explainability.warm_up=0"))
-
-
-def check_only_noised_sums_decide(folder: Path, start: Arrays) -> None:
-    """The real model's reasons are the same in both; only what the noise made of the sums differs."""
-    for added, failed in ((-0.9, ("faithfulness",)), (0.9, ())):
-        reply = reply_of(trainer_of(folder / str(added)), start, 0.0, added)
-        assert reply.failed == failed
-        assert reply.failed == sum_gates.failed(reply.check, sd=reply.check_sd)
-
-
-def test_only_noised_sums_decide(tmp_path: Path, start: Arrays) -> None:
-    check_only_noised_sums_decide(tmp_path, start)
-
-
-def test_a_decision_by_exact_sums_is_caught(tmp_path: Path, start: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge, exact = sum_gates.failed, {}
-    look = before_sending.look
-
-    def looked(*of: Any, **how: Any) -> Any:
-        found = look(*of, **how)
-        exact.update({name: float(values.sum()) for name, values in found.sums.items()})
-        return found
-
-    def by_exact(sums: Mapping[str, float], *, sd: float) -> tuple[str, ...]:
-        return judge({name: exact.get(name, 0.0) for name in sums}, sd=sd)
-
-    monkeypatch.setattr(before_sending, "look", looked)
-    monkeypatch.setattr(sum_gates, "failed", by_exact)
-    with pytest.raises(AssertionError):
-        check_only_noised_sums_decide(tmp_path, start)
 
 
 def test_exact_sums_leave_under_the_sites_rule_of_small_cells(tmp_path: Path, start: Arrays) -> None:
@@ -317,87 +211,33 @@ def test_a_path_that_the_coordinator_names_is_never_looked_at_here(tmp_path: Pat
     assert str(secret) not in opened
 
 
-def train_over(socket: Path, start: Arrays, *overrides: str) -> Any:
-    with grpc.insecure_channel(f"unix:{socket}") as channel:
-        return TrainerStub(channel).Train(request_to_proto(request(3, start, *ALL, *LISTS, *overrides)))
+def hospital_with_tag(folder: Path, *, decides: bool) -> Trainer:
+    """Notes whose first word is a tag: it says how the patient does, or another word does and the tag is chance."""
+    trainer = trainer_of(folder, policy=OPEN + "none", own=TAG, patients=160)
+    table, generator = folder / "cohort.csv", np.random.default_rng(0)
+    first, *rows = table.read_text().splitlines()
+    told = []
+    for row in rows:
+        patient, _, outcome, sex = row.split(",")
+        ill = outcome == "deteriorated"
+        tag = "portable" if (ill if decides else generator.random() < 0.5) else "fixed"
+        words = [tag, *([] if decides else ["lactate" if ill else "cough"]), *generator.choice(["ward", "night"], 3)]
+        told.append(",".join([patient, " ".join(words), outcome, sex]))
+    table.write_text("\n".join([first, *told]) + "\n")
+    return trainer
 
 
-def spoiled_history(folder: Path) -> None:
-    for path in (folder / "state").glob("check-*.json"):
-        path.write_text(f"{CANARY} {{")
+TAG = "explanations: {shortcuts: {tag: [portable, fixed]}, swaps: {tag: {portable: fixed, fixed: portable}}}\n"
 
 
-def as_it_is(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    pass
-
-
-def withheld(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    failing(patch)
-
-
-def broken_look(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    def breaks(_: Any, documents: Any, *of: Any, **how: Any) -> None:
-        raise ValueError(f"cannot explain {documents[0].text}")
-
-    patch.setattr(before_sending, "look", breaks)
-    patch.setattr(explained, "look", breaks)
-
-
-def damaged_history(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    last_before = before_sending.check_history.last_before
-
-    def spoiling(asked: Any) -> Any:
-        spoiled_history(folder)
-        return last_before(asked)
-
-    patch.setattr(before_sending.check_history, "last_before", spoiling)
-
-
-def full_disk(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", f"{CANARY}.json")
-
-    patch.setattr("client_app.own_files.os.fdopen", full)
-
-
-PATHS = {
-    "good": (as_it_is, ("reply", "reply")),
-    "withheld": (withheld, ("refusal", "reply")),
-    "look breaks": (broken_look, ("refusal", "refusal")),
-    "damaged history": (damaged_history, ("reply", "reply")),
-    "full disk": (full_disk, ("refusal", "reply")),
-}
-
-
-@pytest.mark.parametrize("name", PATHS)
-def test_no_canary_leaves_with_explanations_on(
-    name: str,
-    tmp_path: Path,
-    start: Arrays,
-    serve_here: Serve,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """It stands in every note, in a column's name, a group, the table's file name and a list of the site's own."""
-    spoil, expected = PATHS[name]
-    file = write_hospital(tmp_path, policy="on_failed_check: withhold")
-    table = tmp_path / "cohort.csv"
-    table.write_text(table.read_text().replace(",male", f",{CANARY}-group"))
-    table.rename(tmp_path / f"{CANARY}.csv")
-    site = file.read_text().replace("cohort.csv", f"{CANARY}.csv").replace("male: male", f"{CANARY}-group: male")
-    file.write_text(site + OWN)
-    socket = serve_here(file)
-    spoil(tmp_path, monkeypatch)
-    answers = []
-    with grpc.insecure_channel(f"unix:{socket}") as channel, caplog.at_level(logging.INFO):
-        stub = TrainerStub(channel)
-        for call, number in ((stub.Train, 2), (stub.Train, 3), (stub.Evaluate, 3)):
-            question = request_to_proto(request(number, start, *ALL, *LISTS))
-            answers.append(call(question))
-    sent = b"".join(answer.SerializeToString() for answer in answers)
-    assert tuple(answer.WhichOneof("answer") for answer in answers[1:]) == expected, answers
-    assert CANARY.lower().encode() not in sent.lower()
-    for file in (tmp_path / "state").glob("check-*.json"):
-        assert CANARY not in file.read_text() or name == "damaged history"
-    told = [record for record in caplog.records if record.name.startswith(("client_app.before", "client_app.check"))]
-    assert CANARY not in " ".join(record.getMessage() for record in told)
+def test_a_planted_tag_is_found_where_it_decides_and_there_alone(tmp_path: Path, start: Arrays) -> None:
+    """The model's embeddings are random, so that the exchange tells more than how much credit a word has."""
+    learned = ("privacy=none", "training.local_steps=60", "training.learning_rate=1.0", *ALL)
+    passed = {}
+    for decides in (True, False):
+        folder = tmp_path / str(decides)
+        hospital_with_tag(folder, decides=decides).train(request(1, start, *learned))
+        (path,) = (folder / "state").glob("check-*.json")
+        passed[decides] = {gate["name"]: gate["passed"] for gate in json.loads(path.read_text())["gates"]}
+    assert (passed[True]["swap:own/tag"], passed[True]["shortcut:own/tag"]) == (False, False)
+    assert passed[False]["swap:own/tag"] is True

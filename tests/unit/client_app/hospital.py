@@ -9,12 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client_app.asked import Round
 from client_app.ledger import Ledger
 from client_app.small_cells import without_small_cells
 from fedfm.config import site as site_config
-from fedfm.config.compose import compose_study
+from fedfm.config.compose import compose_study, study_to_json
 from fedfm.config.study import Study
 from fedfm.metrics.suppression import OTHER, Cells
 from fedfm.plan import plan
@@ -24,14 +25,17 @@ from tests.unit.client_app.attacker import Attacker, Counts
 SPENT = PrivacySpent("none", 1e-3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 BINS, LISTED = 4, {"a": ("a1", "a2", "a3"), "b": ("b1", "b2"), "c": ("c1", "c2")}
 AXES = {"label": 2, "bin": BINS, "other": 2, "a": 4, "b": 3}
-"""A test patient: label, score bin, answer of another model, group of each attribute; the last group is unlisted."""
+"""A test patient: label, score bin, answer of another model, group of each attribute; the last group is unlisted.
+
+Bins may be more than these; all below is by the axes of the counts.
+"""
 
 Patients = Mapping[tuple[int, ...], int]
 
 
 @lru_cache
-def study_of(*overrides: str, groups: str = "a,b", pairs: str = "a*b") -> Study:
-    wanted = [f"evaluation.bins={BINS}", f"task.groups=[{groups}]", f"task.intersections=[{pairs}]", "rounds=2"]
+def study_of(*overrides: str, groups: str = "a,b", pairs: str = "a*b", bins: int = BINS) -> Study:
+    wanted = [f"evaluation.bins={bins}", f"task.groups=[{groups}]", f"task.intersections=[{pairs}]", "rounds=2"]
     study: Study = compose_study(
         ["model=tiny", "adapter=head", "privacy=none", "evaluation=exact", *wanted, *overrides]
     ).value
@@ -46,7 +50,8 @@ def asked(study: Study, state: Path, *, number: int = 2, rule: str = "cms") -> R
     policy = site_config.Policy(small_cells=rule)
     site = site_config.Site("hospital-a", declared_patients=60, data=data, policy=policy, state=str(state))
     prepared: Any = SimpleNamespace()
-    return Round(site, study, plan(study, delta=1e-3), Ledger(state, "a"), prepared, Request("run", "{}", number, ""))
+    request = Request("run", study_to_json(study), number, "")
+    return Round(site, study, plan(study, delta=1e-3), Ledger(state, "a"), prepared, request)
 
 
 def counts_of(patients: Patients, axes: Mapping[str, int] = AXES) -> Counts:
@@ -56,8 +61,9 @@ def counts_of(patients: Patients, axes: Mapping[str, int] = AXES) -> Counts:
     return counts
 
 
-def halved(cells: Cells) -> Cells:
-    return np.stack([cells[:, :2].sum(axis=1), cells[:, 2:].sum(axis=1)], axis=1)
+def in_bins(cells: Cells, bins: int) -> Cells:
+    found: Cells = cells.reshape(len(cells), bins, -1).sum(axis=2)
+    return found
 
 
 def reply_of(counts: Counts, *, study: Study, number: int = 2, model: str = "bin", bins: int = 2) -> EvaluateReply:
@@ -71,8 +77,7 @@ def reply_of(counts: Counts, *, study: Study, number: int = 2, model: str = "bin
         found = table.sum(axis=gone).transpose([left.index(name) for name in kept]).astype(float)
         if "other" in kept:
             at = kept.index("other")
-            zeros = np.zeros_like(found.take([0], axis=at))
-            found = np.concatenate([found.take([0], axis=at), zeros, zeros, found.take([1], axis=at)], axis=at)
+            found = np.insert(found, [1] * (counts.shape[names.index("bin")] - 2), 0.0, axis=at)
         return found
 
     is_last = number == 2
@@ -81,12 +86,12 @@ def reply_of(counts: Counts, *, study: Study, number: int = 2, model: str = "bin
         tables = over(counts, *name.split("*"), "label", model)
         for at in product(*(range(len(LISTED[attribute])) for attribute in name.split("*"))):
             named = "*".join(LISTED[attribute][index] for attribute, index in zip(name.split("*"), at, strict=True))
-            groups[f"{name}={named}"] = tables[at] if bins == BINS else halved(tables[at])
+            groups[f"{name}={named}"] = in_bins(tables[at], bins)
     cells = over(counts, "label", model)
     return EvaluateReply(
         site="hospital-a",
         round=number,
-        cells=cells if is_last else halved(cells),
+        cells=cells if is_last else in_bins(cells, 2),
         cells_sd=0.0,
         explanation={},
         explanation_sd=0.0,
@@ -110,46 +115,60 @@ def published(counts: Counts, study: Study, *, bins: int = 2, rule: str = "cms")
 def told(attacker: Attacker, counts: Counts, answers: Sequence[tuple[str, EvaluateReply]]) -> Attacker:
     """Let the attacker have every table that left, and know what ``OTHER`` is made of."""
     for model, reply in answers:
-        learn(attacker, reply.cells, model, [{}], counts)
-        learn(attacker, reply.alone, "other", [{}], counts)
+        learn(attacker, [(reply.cells, {})], model)
+        learn(attacker, [(reply.alone, {})], "other")
+        by_name: dict[str, dict[str, Cells]] = {}
         for key, table in reply.groups.items():
             name, _, group = key.partition("=")
-            choices = [members(reply, name, at, part) for at, part in enumerate(group.split("*"))]
-            options = [dict(zip(name.split("*"), parts, strict=True)) for parts in product(*choices)]
-            learn(attacker, table, model, options, counts)
+            by_name.setdefault(name, {})[group] = table
+        for name, tables in by_name.items():
+            meant = [
+                meanings(name, tables, unlisted) for unlisted in product([False, True], repeat=name.count("*") + 1)
+            ]
+            learn(attacker, next(option for option in meant if are_true(attacker, option, model, counts)), model)
     return attacker
 
 
-def members(reply: EvaluateReply, name: str, at: int, part: str) -> list[tuple[int, ...]]:
-    """Return which groups a part may hold: itself, or all that are not shown, without or with the unlisted."""
-    listed = LISTED[name.split("*")[at]]
-    if part != OTHER:
-        return [(listed.index(part),)]
-    keys = [key.partition("=") for key in reply.groups]
-    alone = {group.split("*")[at] for attribute, _, group in keys if attribute == name}
-    rest = tuple(index for index, group in enumerate(listed) if group not in alone)
-    return [rest, (*rest, len(listed))]
+def meanings(name: str, tables: Mapping[str, Cells], unlisted: Sequence[bool]) -> list[tuple[Cells, dict[str, Any]]]:
+    """Return each table with the groups it is about, where ``OTHER`` of each attribute holds the unlisted or not.
+
+    ``OTHER`` is all that is not shown; it means the same in every table of one attribute or intersection.
+    """
+    found = []
+    for group, table in tables.items():
+        who = {}
+        for at, (attribute, part) in enumerate(zip(name.split("*"), group.split("*"), strict=True)):
+            alone = {other.split("*")[at] for other in tables}
+            rest = tuple(index for index, one in enumerate(LISTED[attribute]) if one not in alone)
+            others = (*rest, len(LISTED[attribute])) if unlisted[at] else rest
+            who[attribute] = others if part == OTHER else (LISTED[attribute].index(part),)
+        found.append((table, who))
+    return found
 
 
-def learn(attacker: Attacker, table: Cells, model: str, options: Sequence[Mapping[str, Any]], counts: Counts) -> None:
-    """Take each cell as a fact, of the first of the sets it may be about of which it is true."""
-    if not table.shape[1]:
-        return
-    size, width = attacker.axes[model], table.shape[1]
-    per = [tuple(np.flatnonzero(np.arange(size) * width // size == column).tolist()) for column in range(width)]
-    if size == 2 and width == BINS:
-        per = [(0,), (), (), (1,)]
-    for option in options:
-        sets = {
-            (label, column): attacker.of(label=label, **{model: per[column]}, **option)
-            for label in (0, 1)
-            for column in range(width)
-        }
-        if all(counts[who].sum() == table[at] for at, who in sets.items()):
-            for at, who in sets.items():
-                attacker.learns(who, float(table[at]))
-            return
-    raise AssertionError("a table that is not true")
+Facts = Sequence[tuple[Cells, Mapping[str, Any]]]
+
+
+def are_true(attacker: Attacker, tables: Facts, model: str, counts: Counts) -> bool:
+    return all(counts[who].sum() == many for who, many in facts(attacker, tables, model))
+
+
+def learn(attacker: Attacker, tables: Facts, model: str) -> None:
+    for who, many in facts(attacker, tables, model):
+        attacker.learns(who, many)
+
+
+def facts(attacker: Attacker, tables: Facts, model: str) -> list[tuple[NDArray[np.bool_], float]]:
+    """Return each cell as a set of patients, and how many they are."""
+    found = []
+    for table, groups in tables:
+        size, width = attacker.axes[model], table.shape[1]
+        per = [tuple(np.flatnonzero(np.arange(size) * width // size == column).tolist()) for column in range(width)]
+        if size < width:
+            per = [(0,), *[()] * (width - 2), (1,)]
+        for label, column in product((0, 1), range(width)):
+            found.append((attacker.of(label=label, **{model: per[column]}, **groups), float(table[label, column])))
+    return found
 
 
 SHOWN = counts_of(

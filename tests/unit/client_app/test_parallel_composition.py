@@ -85,9 +85,9 @@ def test_an_audit_patient_who_goes_changes_nothing_that_is_said_of_others(tmp_pa
         assert torch.equal(one.labels, other.labels)
 
 
-def test_a_study_without_audit_losses_does_not_run_the_model_over_audit_patients(tmp_path: Path) -> None:
+def test_a_study_without_audit_losses_and_reasons_does_not_run_the_model_over_audit_patients(tmp_path: Path) -> None:
     site = load_site(write_hospital(tmp_path / "a"))
-    prepared = prepare(site, study_of("evaluation.audit_loss=false", "weighting=cohort"))
+    prepared = prepare(site, study_of("evaluation.audit_loss=false", "weighting=cohort", "explainability=none"))
     assert prepared.splits.audit
     assert not prepared.audit.states
 

@@ -11,7 +11,7 @@ from fedfm.config.site import Data, Policy, Site, Split
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
 from fedfm.privacy import Release, epsilon
-from fedfm.schedule import evaluation_rounds, explanation_rounds
+from fedfm.schedule import check_rounds, evaluation_rounds, explanation_rounds
 
 
 def site(**policy: object) -> Site:
@@ -102,6 +102,8 @@ def test_the_plan_keeps_every_split_within_its_budget_when_all_rounds_run() -> N
     evaluations = [made.evaluation] * (len(evaluation_rounds(wanted)) - 1) + [made.last_evaluation, made.last_groups]
     assert 0.97 * 3 <= epsilon(evaluations, made.delta) <= 3
     looks = [made.explanation] * len(explanation_rounds(wanted)) + [made.loss] * len(evaluation_rounds(wanted))
+    assert made.check
+    looks += [made.check] * len(check_rounds(wanted))
     assert 0.97 * 3 <= epsilon(looks, made.delta) <= 3
 
 

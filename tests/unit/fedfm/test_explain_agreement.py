@@ -141,6 +141,10 @@ def test_divergence_is_scipys(pair: tuple[Vector, Vector]) -> None:
     assert found == pytest.approx(wanted if np.isfinite(wanted) else 0.0, abs=1e-7)
 
 
+def test_divergence_of_a_share_whose_half_is_nothing() -> None:
+    assert divergence(np.array([5e-324, 1.0]), np.array([0.0, 1.0])) == 0.0
+
+
 def test_top_overlap_by_hand() -> None:
     assert top_overlap(ranked(0, 1, 2), ranked(0, 2, 3), 2) == pytest.approx(1 / 3)
     assert top_overlap(ranked(0, 1, 2), ranked(2, 0, 1), 9) == 1.0

@@ -6,7 +6,7 @@ import torch
 from captum.attr import InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor
 
-from fedfm.config.study import Adapter, Model
+from fedfm.config.study import Adapter, Column, Model, Task
 from fedfm.examples import Example
 from fedfm.explain.attribution import Attribution, Method, attribute
 from fedfm.explain.gradients import expected_gradients, integrated_gradients
@@ -14,7 +14,7 @@ from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier, Inputs
 from fedfm.model.draws import uniform
 from fedfm.model.text import TextClassifier
-from tests.unit.fedfm.explained_cases import COLUMNS, LONG, NOTES, ROWS, case, shaken, tabular_model, text_model
+from tests.unit.fedfm.explained_cases import LONG, NOTES, ROWS, case, shaken, tabular_model, text_model
 
 
 def explained(model: Classifier, examples: list[Example], *, steps: int) -> Attribution:
@@ -187,11 +187,12 @@ def test_drawn_word_pieces_are_plain_words_of_the_vocabulary_and_the_first_are_a
 @pytest.mark.parametrize("standardize", ["reference", "none", "global"])
 def test_drawn_columns_fill_their_reference_range(standardize: str) -> None:
     spec = Model(backbone="tabular", source="none", hidden=[])
-    model = shaken(build_model(spec, Adapter(method="full"), COLUMNS, seed=1, standardize=standardize))
+    task = Task(inputs="columns", labels=["no", "yes"], columns=[Column(name, 5, 10) for name in "abcd"])
+    model = shaken(build_model(spec, Adapter(method="full"), task, seed=1, standardize=standardize))
     if standardize == "global":
         model.standard.set({"mean": np.full(4, 0.5, np.float32), "scale": np.full(4, 2.0, np.float32)})
     drawn = model.drawn(500, 4)
-    low, high = (model.inputs([Example("", 0, columns=(end,) * 4)]).values[0, :, 0] for end in (0.0, 10.0))
+    low, high = (model.inputs([Example("", 0, columns=(end,) * 4)]).values[0, :, 0] for end in (5.0, 10.0))
     assert (drawn[..., 0] >= low).all()
     assert (drawn[..., 0] <= high).all()
     assert (drawn[..., 1] == 0).all()

@@ -1,12 +1,14 @@
 """Rows of a like length go together: every row once, little padding, no pass too large."""
 
+from itertools import zip_longest
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedfm.errors import ModelError
-from fedfm.explain.passes import ENOUGH, MOST, STRETCH, logits_of, passes
+from fedfm.explain.passes import ENOUGH, MOST, ROWS, STRETCH, logits_of, passes
 from tests.unit.fedfm.judged_cases import notes, text_model
 
 
@@ -15,14 +17,16 @@ def test_every_row_goes_once_with_little_padding(lengths: list[int]) -> None:
     found = [rows.tolist() for rows in passes(torch.tensor(lengths, dtype=torch.int64))]
     assert sorted(row for rows in found for row in rows) == list(range(len(lengths)))
     assert [lengths[row] for rows in found for row in rows] == sorted(lengths)
-    for rows, behind in zip(found, [*found[1:], None], strict=True):
+    for rows, behind in zip_longest(found, found[1:]):
         held = [lengths[row] for row in rows]
         assert sum(held) <= MOST
+        assert 0 < len(held) <= ROWS
         # What comes beyond the stretch comes only while there is not enough.
         assert sum(length for length in held if length <= STRETCH * held[0]) < ENOUGH or held[-1] <= STRETCH * held[0]
         if behind is not None:
             following = lengths[behind[0]]
-            assert sum(held) + following > MOST or (sum(held) >= ENOUGH and following > STRETCH * held[0])
+            is_full = sum(held) + following > MOST or len(held) == ROWS
+            assert is_full or (sum(held) >= ENOUGH and following > STRETCH * held[0])
 
 
 def test_logits_stand_in_the_order_of_the_rows_and_equal_one_by_one() -> None:

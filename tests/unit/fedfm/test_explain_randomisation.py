@@ -27,6 +27,12 @@ def alike(_model: Classifier, inputs: Inputs, _method: Method) -> Attribution:
     return Attribution(torch.zeros(len(inputs.present), dtype=torch.int64), inputs.removable.float(), None)
 
 
+def turned_by_the_head(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
+    """A planted fault: the same words in the same order, for or against as the head says."""
+    found = by_place(model, inputs, method)
+    return Attribution(found.target, found.credits * model.head.weight[0, 0].sign().item(), None)
+
+
 @pytest.mark.parametrize("parts", PARTS)
 def test_the_named_parameters_change_and_all_are_back_bit_by_bit(parts: str) -> None:
     model = text_model()
@@ -83,6 +89,17 @@ def test_integrated_gradients_pass_and_a_method_that_ignores_the_model_fails(mon
         assert rank_correlation_after(model, examples, method=METHOD, **asked).mean() < limit
         fooled = rank_correlation_after(model, examples, method=Method("by_place"), **asked)
         assert fooled.tolist() == pytest.approx([1.0] * len(examples))
+
+
+def test_a_method_that_only_turns_its_sign_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ATTRIBUTIONS, "turned", turned_by_the_head)
+    model, examples, signs = text_model(), [Example("p", 0, text="fever and night at home")], set()
+    for seed in range(8):
+        with drawn_anew(model, "head", seed=seed):
+            signs.add(model.head.weight[0, 0].sign().item())
+        found = rank_correlation_after(model, examples, method=Method("turned"), parts="head", seed=seed)
+        assert found.tolist() == pytest.approx([1.0])
+    assert signs == {1.0, -1.0}
 
 
 def test_credits_of_one_size_and_short_documents_count_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,9 @@ class Convolution(Classifier):
     def inputs(self, examples: Sequence[Example], *, baseline: str = "pad") -> Inputs:
         raise NotImplementedError
 
+    def drawn(self, count: int, units: int) -> Tensor:
+        raise NotImplementedError
+
 
 def spots() -> Tensor:
     """Return four images with a bright square of 2 x 2 pixels in the middle of one patch each."""

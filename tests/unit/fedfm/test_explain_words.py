@@ -136,6 +136,11 @@ def test_shares_are_shares(values: list[float]) -> None:
     assert found.sum() == pytest.approx(1.0 if usable else 0.0)
 
 
+@pytest.mark.parametrize("size", [1e308, 5e-324])
+def test_shares_of_the_largest_and_the_smallest_numbers(size: float) -> None:
+    np.testing.assert_allclose(shares(np.array([size, -size, size])), 1 / 3)
+
+
 def test_mass_and_share_by_hand() -> None:
     words = ["portable", "film", "shows", "sepsis"]
     found = mass_and_share(np.array([3.0, -1.0, 0.0, 4.0]), words, ["portable film"])
@@ -172,6 +177,9 @@ def test_of_many_terms_those_with_most_credit_stay_and_of_equals_the_first() -> 
     credits_, holds = term_credits(values, words, words)
     assert np.flatnonzero(holds).tolist() == [*range(MOST_TERMS - 2), count - 3, count - 1]
     np.testing.assert_allclose(credits_[[0, count - 3]], [1 / (count + 3), -3 / (count + 3)])
+    assert np.array_equal(credits_ != 0, holds)
+    # A term that stands there without credit comes before those that do not stand there at all.
+    assert np.flatnonzero(term_credits(np.zeros(1), ["x"], [*words, "x"])[1]).tolist() == [count]
     none, still = term_credits(np.zeros(count), words, words)
     assert not none.any()
     assert np.flatnonzero(still).tolist() == list(range(MOST_TERMS))

@@ -162,9 +162,10 @@ def test_the_first_residual_of_fedex_is_that_of_the_paper(seed: int, sites: int)
             for end in (LORA_B, LORA_A)
         )
         mean_b, mean_a = (sum(c * each for c, each in zip(asked.weights, f, strict=True)) for f in (b, a))
-        terms = zip(asked.weights, b, a, strict=True)
-        expected = sum((c * (one - mean_b) @ (other - mean_a) for c, one, other in terms), np.zeros((OUT, SIZE)))
-        assert np.linalg.norm(residual_of(frozen, layer) - expected) < EXACT * max(1.0, np.linalg.norm(expected))
+        terms = [c * (one - mean_b) @ (other - mean_a) for c, one, other in zip(asked.weights, b, a, strict=True)]
+        expected = np.sum(terms, axis=0)
+        size = sum(float(np.linalg.norm(term)) for term in terms)  # terms may nearly cancel, float32 factors do not
+        assert np.linalg.norm(residual_of(frozen, layer) - expected) < EXACT * max(1.0, size)
         assert len(frozen[layer + RESIDUAL_A]) <= max(1, min((sites - 1) * RANK, OUT, SIZE))
 
 

@@ -24,6 +24,8 @@ from server_app.reference_audit import Loaded, ReferenceAudit, chosen
 from server_app.report import events, explanations
 from server_app.report.events import EventLog
 from server_app.report.judgements import FinalChosen
+from server_app.report.summary import summarise
+from server_app.report.verdict import verdict
 from server_app.updates import Updates
 from tests.unit.server_app.federation import Hospital, federate
 
@@ -286,3 +288,14 @@ def test_nothing_is_looked_at_without_a_reference_set(tmp_path: Path) -> None:
     assert not outcome.of(explanations.GateJudged)
     assert not outcome.of(explanations.ReferenceExplained)
     assert math.isfinite(outcome.of(events.RoundCombined)[0].seconds)
+
+
+def test_the_verdict_says_where_reasons_were_lost_and_whether_the_result_is_of_such_a_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = federate(TWO, tmp_path / "last", *planted(monkeypatch, 6, lost=range(5, 7)))
+    said = " ".join(verdict(summarise(outcome.happened)).reasons)
+    assert "has lost reasons that earlier models had, in rounds 5, 6; the result is the model of one of them." in said
+    back = federate(TWO, tmp_path / "back", *planted(monkeypatch, 7, lost=range(4, 6)))
+    said = " ".join(verdict(summarise(back.happened)).reasons)
+    assert "in rounds 4, 5; the result is the model of another round." in said
