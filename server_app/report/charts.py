@@ -60,10 +60,10 @@ def curves(title: str, series: Sequence[Series], *, rounds: int, span: tuple[flo
     for line, label in zip(series, labels, strict=True):
         drawn += _curve(line, x, y)
         last = max(line.points)
-        figure = f"{line.name[:16]} {line.points[last].value:.2f}"
-        drawn.append(element("text", figure, x=x(last) + 10, y=round(label + 4, 1), class_=f"label {line.style}"))
+        label_of = f"{line.name[:16]} {line.points[last].value:.2f}"
+        drawn.append(element("text", label_of, x=x(last) + 10, y=round(label + 4, 1), class_=f"label {line.style}"))
     said = "; ".join(f"{line.name}: " + ", ".join(f"{p.value:.3f}" for p in line.points.values()) for line in series)
-    return _svg(title, f"{title} by round. {said}", height, drawn)
+    return figure(title, f"{title} by round. {said}", height, drawn)
 
 
 def forest(
@@ -97,17 +97,17 @@ def forest(
         if mark is not None:
             at, top = round(x(mark), 1), _TOP + step * index
             drawn.append(element("line", x1=at, x2=at, y1=top, y2=top + step, class_="budget"))
-    for index, (name, figure, style) in enumerate(rows):
+    for index, (name, found, style) in enumerate(rows):
         y = _TOP + step * (index + 0.5)
-        ends = {"x1": round(x(figure.low), 1), "x2": round(x(figure.high), 1)}
+        ends = {"x1": round(x(found.low), 1), "x2": round(x(found.high), 1)}
         drawn += [
-            element("text", _short(name), x=left - 12, y=y + 4, class_="label end"),
+            element("text", short(name), x=left - 12, y=y + 4, class_="label end"),
             element("line", y1=y, y2=y, class_=f"whisker {style}", **ends),
-            element("circle", cx=round(x(figure.value), 1), cy=y, r=5, class_=f"dot {style}"),
-            element("text", said(figure), x=_WIDTH - 175, y=y + 4, class_="label"),
+            element("circle", cx=round(x(found.value), 1), cy=y, r=5, class_=f"dot {style}"),
+            element("text", said(found), x=_WIDTH - 175, y=y + 4, class_="label"),
         ]
-    described = "; ".join(f"{name}: {said(figure)}" for name, figure, _ in rows)
-    return _svg(title, f"{title} with 95 % intervals. {described}", height, drawn)
+    described = "; ".join(f"{name}: {said(found)}" for name, found, _ in rows)
+    return figure(title, f"{title} with 95 % intervals. {described}", height, drawn)
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, float]], *, budget: float) -> Element:
@@ -123,7 +123,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, float]], *, budget: float)
     for index, (name, spent, planned) in enumerate(rows):
         y = _TOP + step * index + 6
         drawn += [
-            element("text", _short(name), x=left - 12, y=y + 15, class_="label end"),
+            element("text", short(name), x=left - 12, y=y + 15, class_="label end"),
             element("rect", x=left, y=y, width=round(x(longest) - left, 1), height=20, rx=3, class_="track"),
             element("rect", x=left, y=y, width=round(x(spent) - left, 1), height=20, rx=3, class_=_bar(spent, budget)),
             element("line", x1=x(planned), x2=x(planned), y1=y - 3, y2=y + 23, class_="planned"),
@@ -134,16 +134,17 @@ def bars(title: str, rows: Sequence[tuple[str, float, float]], *, budget: float)
         element("text", f"budget {budget:g}", x=x(budget), y=height - _BOTTOM + 20, class_="tick middle"),
     ]
     described = "; ".join(f"{name}: {spent:.3f} of {planned:.3f} planned" for name, spent, planned in rows)
-    return _svg(title, f"{title}, budget {budget:g}. {described}", height, drawn)
+    return figure(title, f"{title}, budget {budget:g}. {described}", height, drawn)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name as it fits beside a chart."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
-def said(figure: Estimate) -> str:
+def said(found: Estimate) -> str:
     """Return value and interval as text."""
-    return f"{figure.value:.3f} ({figure.low:.2f} to {figure.high:.2f})"
+    return f"{found.value:.3f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _bar(spent: float, budget: float) -> str:
@@ -213,7 +214,8 @@ def _spread(wanted: Sequence[float], *, low: float, high: float) -> list[float]:
     return [placed[index] for index in range(len(wanted))]
 
 
-def _svg(title: str, description: str, height: float, drawn: Sequence[Element]) -> Element:
+def figure(title: str, description: str, height: float, drawn: Sequence[Element]) -> Element:
+    """Return what is drawn as an image of the page's width, with a title and a description."""
     svg = element("svg", element("title", title), element("desc", description), drawn, role="img")
     svg.set("viewBox", f"0 0 {_WIDTH} {height:g}")
     svg.set("aria-label", title)

@@ -19,6 +19,7 @@ from server_app.report.hospitals import between_hospitals
 from server_app.report.markup import UNKNOWN, Element, element, table, written
 from server_app.report.privacy import run_statement
 from server_app.report.privacy import section as privacy_section
+from server_app.report.reasons import reasons
 from server_app.report.statistics import statistics_section
 from server_app.report.style import CSS
 from server_app.report.summary import EVERYONE, SiteSummary, Summary, summarise
@@ -65,11 +66,11 @@ def page(summary: Summary, judged: Verdict, *, other: Summary | None = None) -> 
         between_hospitals(summary),
         by_gaps(summary),
         by_groups(summary),
+        reasons(summary),
         contributions(summary),
         audit_losses(summary),
         _budget(summary),
         privacy_section(run_statement(summary)),
-        _explanation(summary),
         statistics_section(summary.statistics),
         _sites(summary),
         _costs(summary),
@@ -209,26 +210,6 @@ def _budget(summary: Summary) -> Element | None:
 
 def _noise(privacy: PrivacySpent) -> tuple[str, str]:
     return f"{privacy.delta:.2g}", f"{privacy.noise_multiplier:.2f}"
-
-
-def _explanation(summary: Summary) -> Element | None:
-    if summary.explained is None:
-        return None
-    found, means = summary.explained, summary.explained.means
-    ours, chance = means.get("comprehensiveness"), means.get("random_order")
-    sentence = None
-    if ours is not None and chance is not None:
-        verb = "more than" if ours.low > chance.high else "no more, for certain, than"
-        sentence = f"Removing the words the model credits changes its score by {said(ours)}: {verb} random words do."
-    rows = [[name.replace("_", " "), said(figure)] for name, figure in sorted(means.items())]
-    return element(
-        "section",
-        element("h2", "Whether the explanations are faithful"),
-        element("p", sentence) if sentence else None,
-        table(
-            f"Means over {found.documents:.0f} audit documents, after round {found.round}.", ["Figure", "Mean"], rows
-        ),
-    )
 
 
 def _sites(summary: Summary) -> Element:

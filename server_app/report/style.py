@@ -50,6 +50,9 @@ svg .middle{text-anchor:middle}
 .track{fill:var(--line);opacity:.55}
 .bar{fill:var(--s0)}
 .bar.over{fill:var(--bad)}
+.bar.left{fill:var(--s1)}
+.heat{fill:var(--s0)}
+svg .cell{font-size:13px;font-variant-numeric:tabular-nums} svg .cell.strong{fill:#fff;font-weight:600}
 .planned{stroke:var(--ink);stroke-width:2}
 .budget{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:4 4}
 .line.total,.whisker.total{stroke:var(--total)}

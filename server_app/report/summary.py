@@ -49,7 +49,7 @@ class Summary:
         sites: Every site that was heard of, by name.
         combined: Rounds that made a new global model, in order.
         performance: Round to the figures of all sites together.
-        explained: The latest explanation figures.
+        reasons: All that is known of the models' reasons, in the order of the run.
         statistics: What the model's input is standardised by; None where nothing was pooled.
         groups: The latest figures by group.
         gaps: The latest gaps between groups.
@@ -68,7 +68,7 @@ class Summary:
     sites: tuple[SiteSummary, ...]
     combined: tuple[events.RoundCombined, ...]
     performance: Mapping[int, Performance]
-    explained: explanations.ModelExplained | None
+    reasons: tuple[explanations.Explained, ...]
     statistics: events.StatisticsPooled | None
     groups: events.GroupsEvaluated | None
     gaps: events.GapsEvaluated | None
@@ -94,7 +94,6 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
     listed = list(happened)
     named = [event for event in listed if isinstance(event, _OF_SITE)]
     asked = [event for event in listed if isinstance(event, events.RoundStarted)]
-    explained = [event for event in listed if isinstance(event, explanations.ModelExplained)]
     grouped = [event for event in listed if isinstance(event, events.GroupsEvaluated)]
     apart = [event for event in listed if isinstance(event, events.GapsEvaluated)]
     gained = [event for event in listed if isinstance(event, events.GainsMeasured)]
@@ -105,7 +104,7 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         sites=tuple(_site(name, named, combined) for name in sorted({event.site for event in named})),
         combined=combined,
         performance={event.round: event.performance for event in listed if isinstance(event, events.ModelEvaluated)},
-        explained=explained[-1] if explained else None,
+        reasons=tuple(event for event in listed if isinstance(event, explanations.Explained)),
         statistics=next((event for event in listed if isinstance(event, events.StatisticsPooled)), None),
         groups=grouped[-1] if grouped else None,
         gaps=apart[-1] if apart else None,

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fedfm.metrics.performance import Performance
+from server_app.report.findings import shortcuts_found
 from server_app.report.hospitals import joined, unused
 from server_app.report.judgements import ToleranceExceeded
 from server_app.report.summary import SiteSummary, Summary
@@ -88,6 +89,7 @@ def _reasons(summary: Summary) -> list[str]:
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
     if summary.lost:
         reasons.append(_lost(summary))
+    reasons += shortcuts_found(summary)
     if summary.chosen is not None:
         reasons.append(f"The result is the model of round {summary.chosen.round}: {summary.chosen.reasons[-1]}.")
     if summary.combined and not summary.performance:

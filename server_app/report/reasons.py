@@ -1,0 +1,223 @@
+"""The report on why the models decide as they do: whether reasons hold, where they are shortcuts, who shares them."""
+
+from collections.abc import Iterator, Mapping
+
+from fedfm.metrics.performance import Estimate
+from server_app.report import explanations
+from server_app.report.charts import Series, curves, said
+from server_app.report.findings import latest_checks, of_kind, other_findings, shortcuts_found
+from server_app.report.markup import UNKNOWN, Element, element, table
+from server_app.report.reason_charts import matrix, opposed
+from server_app.report.summary import Summary
+
+_ABOUT = (
+    "A reason is faithful where taking out the words that the model credits changes its answer more than taking out "
+    "words at random. Nothing of one patient's note leaves a hospital: hospitals tell sums with noise, and the rest is "
+    "measured on public texts."
+)
+_ABOUT_OWN = (
+    "What each hospital's own check said of the model that it was about to send, in its last round. Share of credit "
+    "beside share of words: a list of words that must not decide should hold no more of the first than of the second. "
+    "Exchanged: how often the answer changes when these phrases are exchanged."
+)
+_ABOUT_TERMS = (
+    "Mean credit of each term of the study's public vocabulary over documents; all of a document's credit is 1. "
+    "Other words of notes are never counted."
+)
+_MOST_TERMS = 12
+
+
+def reasons(summary: Summary) -> Element | None:
+    """Return the section on reasons; None where nothing was asked about them."""
+    if not summary.reasons:
+        return None
+    return element(
+        "section",
+        element("h2", "Why the model decides as it does"),
+        element("p", _ABOUT, class_="soft"),
+        list(_findings(summary)),
+        list(_faithful(summary)),
+        list(_own_checks(summary)),
+        list(_agreement(summary)),
+        list(_terms(summary)),
+        list(_gates(summary)),
+    )
+
+
+def _findings(summary: Summary) -> Iterator[Element]:
+    found = [*shortcuts_found(summary), *other_findings(summary)]
+    if found:
+        yield element("ul", [element("li", sentence) for sentence in found])
+    elif any(isinstance(event, explanations.SiteChecked | explanations.GateJudged) for event in summary.reasons):
+        yield element("p", "No gate on reasons that could be judged has failed in its last round.")
+
+
+def _faithful(summary: Summary) -> Iterator[Element]:
+    on_reference = [event for event in of_kind(summary, explanations.ReferenceExplained) if not event.site]
+    on_audit = of_kind(summary, explanations.ModelExplained)
+    for events, where in ((on_reference, "public texts"), (on_audit, "audit patients of all hospitals")):
+        if not events:
+            continue
+        latest = events[-1]
+        ours, chance = latest.means.get("comprehensiveness"), latest.means.get("random_order")
+        if ours is None or chance is None:
+            continue
+        verb = "more than" if ours.low > chance.high else "no more, for certain, than"
+        yield element("h3", f"Whether the reasons are faithful, on {where}")
+        sentence = f"Removing the words that the model credits changes its score by {said(ours)}: {verb} "
+        yield element("p", f"{sentence}{said(chance)} for words at random ({latest.documents:.0f} documents).")
+        yield from _curves(events, where)
+        yield from _sanity(latest.means.get("randomised_head"))
+
+
+def _curves(
+    events: list[explanations.ReferenceExplained] | list[explanations.ModelExplained], where: str
+) -> Iterator[Element]:
+    if len(events) < 2:
+        return
+    lines = [
+        Series(title, {event.round: event.means[name] for event in events if name in event.means}, colour)
+        for name, title, colour in (("comprehensiveness", "credited", None), ("random_order", "at random", 1))
+    ]
+    values = [point for line in lines for point in line.points.values()]
+    span = (min(0.0, *(point.low for point in values)), max(0.2, *(point.high for point in values)))
+    yield curves(f"Change of the score without words, on {where}", lines, rounds=events[-1].round, span=span)
+
+
+def _sanity(found: Estimate | None) -> Iterator[Element]:
+    if found is None:
+        return
+    holds = found.value < _HEAD_MOST
+    verdict = "they explain what was learned" if holds else "they explain the text, not what was learned"
+    sentence = "With the last layer drawn anew, the credits of the same documents are alike by"
+    yield element("p", f"{sentence} {said(found)} (rank correlation; limit {_HEAD_MOST:g}): {verdict}.")
+
+
+_HEAD_MOST = 0.6
+
+
+def _own_checks(summary: Summary) -> Iterator[Element]:
+    checked = latest_checks(summary)
+    if not checked:
+        return
+    lists = sorted({name for event in checked.values() for name in event.means if ":" in name})
+    shortcuts = [name.partition(":")[2] for name in lists if name.startswith("shortcut_mass:")]
+    swaps = [name.partition(":")[2] for name in lists if name.startswith("swap_flip:")]
+    head = ["Hospital", "Credited words", "Words at random"]
+    head += [f"{name}: share of credit, of words" for name in shortcuts] + [f"{name}: exchanged" for name in swaps]
+    rows = []
+    for site, event in sorted(checked.items()):
+        row: list[Element | str] = [site, _cell(event.means, "comprehensiveness"), _cell(event.means, "random_order")]
+        row += [_pair(event.means, name) for name in shortcuts]
+        row += [_cell(event.means, f"swap_flip:{name}") for name in swaps]
+        rows.append([*row, ", ".join(event.failed) or "none", "half" if event.downweighted else "in full"])
+    yield element("h3", "What each hospital's own check found")
+    yield element("p", _ABOUT_OWN, class_="soft")
+    yield table("Means over audit documents, with noise.", [*head, "Gates that failed", "Counts"], rows)
+
+
+def _agreement(summary: Summary) -> Iterator[Element]:
+    agreed = of_kind(summary, explanations.SitesAgree)
+    for source, where in (
+        ("reference", "with each hospital's update alone, on public texts"),
+        ("audit", "on audit patients"),
+    ):
+        latest = next((event for event in reversed(agreed) if event.source == source and event.pairs), None)
+        if latest is None or all(pair.rank_overlap is None for pair in latest.pairs):
+            continue
+        names = sorted({site for pair in latest.pairs for site in (pair.one, pair.other)})
+        values = {
+            order: pair.rank_overlap
+            for pair in latest.pairs
+            for order in ((pair.one, pair.other), (pair.other, pair.one))
+        }
+        title = f"Agreement between hospitals, {where}"
+        yield element("h3", title)
+        yield element(
+            "p", f"How alike the most credited terms are after round {latest.round}; 1 is alike.", class_="soft"
+        )
+        yield matrix(title, names, values)
+
+
+def _terms(summary: Summary) -> Iterator[Element]:
+    for series, where in _credits(summary):
+        number = max(series)
+        rows = sorted(series[number].items(), key=lambda one: -abs(one[1]))[:_MOST_TERMS]
+        if not rows or not any(value for _, value in rows):
+            continue
+        left, right = _sides(summary)
+        yield element("h3", f"Words that decide, {where}")
+        yield element("p", _ABOUT_TERMS, class_="soft")
+        yield opposed(
+            f"Most credited terms after round {number}", sorted(rows, key=lambda one: -one[1]), left=left, right=right
+        )
+        first = min(series)
+        if first != number:
+            yield from _moved(series[first], series[number], first, number)
+
+
+def _moved(before: Mapping[str, float], now: Mapping[str, float], first: int, last: int) -> Iterator[Element]:
+    changes = {term: abs(now[term]) - abs(before[term]) for term in before.keys() & now.keys()}
+    ranked = sorted(changes, key=lambda term: (-changes[term], term))
+    head, shown = ["", "Terms"], {"Gained weight": ranked[:5], "Lost weight": ranked[::-1][:5]}
+    rows = []
+    for title, terms in shown.items():
+        wanted = [term for term in terms if (changes[term] > 0) == (title == "Gained weight") and changes[term]]
+        rows.append([title, ", ".join(f"{term} ({changes[term]:+.3f})" for term in wanted) or "none"])
+    yield table(f"From round {first} to round {last}, by the size of the credit.", head, rows)
+
+
+def _credits(summary: Summary) -> Iterator[tuple[dict[int, Mapping[str, float]], str]]:
+    """Return round to credits of terms in the global model, on public texts and on audit patients."""
+    reference = {
+        event.round: event.credits for event in of_kind(summary, explanations.ReferenceExplained) if not event.site
+    }
+    if reference:
+        yield dict(reference), "on public texts"
+    audit: dict[int, Mapping[str, float]] = {
+        event.round: {term: credit.credit.value for term, credit in event.terms.items()}
+        for event in of_kind(summary, explanations.TermsCredited)
+        if not event.site
+    }
+    if audit:
+        yield audit, "on audit patients of all hospitals"
+
+
+def _gates(summary: Summary) -> Iterator[Element]:
+    judged = of_kind(summary, explanations.GateJudged)
+    if not judged:
+        return
+    last = max(gate.round for gate in judged)
+    rows: list[list[Element | str]] = [
+        [
+            gate.gate.replace("_", " ").replace(":", ": "),
+            gate.subject or "global model",
+            {True: "holds", False: "fails", None: "not judged"}[gate.passed],
+            UNKNOWN if gate.estimate is None else said(gate.estimate),
+            f"{gate.limit:.3g}",
+            element("span", gate.reason),
+        ]
+        for gate in judged
+        if gate.round == last
+    ]
+    yield element("h3", "What the coordinator judges")
+    yield table(f"After round {last}, on public texts.", ["Gate", "Of", "Verdict", "Figure", "Limit", "Why"], rows)
+
+
+def _cell(means: Mapping[str, Estimate], name: str) -> str:
+    return said(means[name]) if name in means else UNKNOWN
+
+
+def _pair(means: Mapping[str, Estimate], name: str) -> str:
+    mass, share = means.get(f"shortcut_mass:{name}"), means.get(f"shortcut_share:{name}")
+    return UNKNOWN if mass is None or share is None else f"{mass.value:.3f} on {share.value:.3f}"
+
+
+def _sides(summary: Summary) -> tuple[str, str]:
+    """Return what negative and positive credits speak for."""
+    labels, positive = summary.setting("task", "labels"), summary.setting("task", "positive")
+    if not isinstance(labels, list) or len(labels) != 2:
+        return "against the predicted class", "for the predicted class"
+    wanted = positive or labels[1]
+    other = next((label for label in labels if label != wanted), "the other class")
+    return f"for {other}", f"for {wanted}"
