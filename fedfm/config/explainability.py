@@ -10,13 +10,27 @@ class Explainability:
     """What is asked about the reasons of the model, on audit patients."""
 
     attribution: str = setting(
-        "integrated_gradients", "how words are credited", choices=("integrated_gradients", "none")
+        "integrated_gradients",
+        "how words are credited; attention_rollout and gradient_norm for comparison only: they hardly depend on what "
+        "the model was trained to decide",
+        choices=(
+            "integrated_gradients",
+            "expected_gradients",
+            "gradient_input",
+            "gradient_norm",
+            "occlusion",
+            "leave_one_out",
+            "attention_rollout",
+            "none",
+        ),
     )
-    steps: int = setting(10, "points on the path of integrated gradients", low=2, high=200)
+    steps: int = setting(
+        10, "points on the path of integrated gradients, or draws of expected gradients", low=2, high=200
+    )
     baseline: str = setting(
         "pad",
-        "what a word is compared with on that path: the embedding of padding, of the mask, or the mean of all words; "
-        "a column always with the middle of its range, or its mean",
+        "what a word is compared with on the path of integrated gradients: the embedding of padding, of the mask, or "
+        "the mean of all words; a column always with the middle of its range, or its mean",
         choices=("pad", "mask", "mean"),
     )
     documents: int = setting(16, "audit documents looked at", unit="documents", low=2, high=1000)

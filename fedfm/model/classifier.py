@@ -127,3 +127,14 @@ class Classifier(nn.Module, ABC):
             values: float32[B, U, D], as in ``Inputs``.
             present: bool[B, U]; a unit that is not present is as if deleted, others keep their position.
         """
+
+    @abstractmethod
+    def drawn(self, count: int, units: int) -> Tensor:
+        """Return float32[count, U, D] examples drawn at random from what is public, never from a patient's.
+
+        Args:
+            count: Of how many.
+            units: U, at most as many as an example has.
+
+        *Guarantees* Fixed by the study's seed; of more or fewer units the first are the same.
+        """

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedfm.errors import DataError
 from fedfm.examples import Example
 from fedfm.model.classifier import Classifier, Inputs, Recipe
-from fedfm.model.draws import kaiming_uniform, linear_head
+from fedfm.model.draws import kaiming_uniform, linear_head, uniform
 from fedfm.model.standardization import of_columns
 
 LIMIT = 3.0
@@ -81,6 +82,12 @@ class TabularClassifier(Classifier):
         """Return logits with columns that are not present set to the middle of their range, or to the mean."""
         kept = values * present.unsqueeze(-1)
         return self._logits(kept[..., 0], kept[..., 1])
+
+    def drawn(self, count: int, units: int) -> Tensor:
+        """Return columns each uniform in its reference range, none missing."""
+        low, high = (np.array([getattr(column, end) for column in self.recipe.task.columns]) for end in ("low", "high"))
+        rows = low + uniform(self.recipe.seed, "drawn", (count, len(low))) * (high - low)
+        return self.inputs([Example("", 0, columns=tuple(row)) for row in rows.tolist()]).values[:, :units]
 
     def _scaled(self, example: Example) -> Tensor:
         """Return float32[F, 2]: value in halves of the reference range, or of the file, and mark of missing."""

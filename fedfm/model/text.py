@@ -4,8 +4,11 @@ The embeddings and the layers below the first adapted one never change, so ``enc
 note and ``forward`` only the rest. The two together equal one pass through the whole model.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -14,11 +17,14 @@ from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 from fedfm.errors import DataError, ModelError
 from fedfm.examples import Example
 from fedfm.model.classifier import Classifier, Inputs, Recipe
-from fedfm.model.draws import linear_head
+from fedfm.model.draws import linear_head, uniform
 from fedfm.model.standardization import of_states
 
 BATCH = 32
 """Notes that the frozen part takes at once; of similar length, so that little is padding."""
+
+_UNUSED = re.compile(r"\[unused\d+\]|madeupword\d+").fullmatch
+"""Places that BERT's and RoBERTa's vocabularies keep free; nothing was ever learnt of them."""
 
 
 class TextClassifier(Classifier):
@@ -111,6 +117,29 @@ class TextClassifier(Classifier):
         hidden = self._run(hidden, present, layers=self.layers)
         logits: Tensor = self.head(self.standard(_mean(hidden, present)))
         return logits
+
+    def drawn(self, count: int, units: int) -> Tensor:
+        """Return word embeddings of ``count`` random sequences of word pieces, each as likely as any other."""
+        vocabulary, special = self.tokenizer.get_vocab(), set(self.tokenizer.all_special_ids)
+        plain = np.array(sorted(i for piece, i in vocabulary.items() if i not in special and not _UNUSED(piece)))
+        chosen = plain[(uniform(self.recipe.seed, "drawn", (count, self.max_tokens)) * len(plain)).astype(np.int64)]
+        return self._words(chosen[:, :units].tolist())[0]
+
+    @torch.no_grad()
+    def attentions(self, values: Tensor, present: Tensor) -> Iterator[Tensor]:
+        """Yield for each layer float32[B, H, T, T]: how much each token (third) looks at each (fourth), by H heads.
+
+        Computed from the layer's own queries and keys, since a fused attention does not tell its weights.
+        """
+        hidden, heads = self._embed(values), self.backbone.config.num_attention_heads
+        for layer in self.layers:
+            query, key = (
+                layer.get_submodule(f"attention.self.{name}")(hidden).unflatten(-1, (heads, -1)).transpose(1, 2)
+                for name in ("query", "key")
+            )
+            scores = query @ key.mT / math.sqrt(query.shape[-1])
+            yield scores.masked_fill(~present[:, None, None, :], -math.inf).softmax(-1)
+            hidden = self._run(hidden, present, layers=[layer])
 
     def _nothing(self, baseline: str) -> Tensor:
         """Return float32[D], the word embedding that says nothing."""

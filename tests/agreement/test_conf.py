@@ -54,6 +54,15 @@ def test_choices_of_the_schema_are_the_adapters() -> None:
     assert set(method.rule["choices"]) == stems("adapter")
 
 
+def test_attributions_are_the_registry_of_the_explanations_and_the_choices_of_the_schema() -> None:
+    from fedfm.explain.attribution import ATTRIBUTIONS  # noqa: PLC0415 - imports torch
+
+    (attribution,) = [entry for entry in settings_of(Study) if entry.path == "explainability.attribution"]
+    assert stems("explainability") == {*ATTRIBUTIONS, "none"} == set(attribution.rule["choices"])
+    for file in (CONF / "explainability").glob("*.yaml"):
+        assert yaml.safe_load(file.read_text())["attribution"] == file.stem
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONF)))
 def test_every_file_says_what_it_is_for_and_names_no_code(file: Path) -> None:
     text = file.read_text()

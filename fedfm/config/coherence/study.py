@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from fedfm.config.coherence.attribution import check_attribution
 from fedfm.config.coherence.combining import check_combining, check_optimizing
 from fedfm.config.coherence.contribution import check_contribution
 from fedfm.config.coherence.fairness import check_fairness
@@ -216,4 +217,5 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("fairness", "evaluation.groups", "task.groups", "task.labels"), check_fairness),
     (("combining", "weighting.rule", "adapter.method", "min_sites"), check_combining),
     (("optimizing",), check_optimizing),
+    (("explainability.attribution", "task.inputs"), check_attribution),
 )
