@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from client_app.layer_gradients import Grouping, recording
 from fedfm.errors import ModelError
 from fedfm.explain.attribution import ATTRIBUTIONS, Method, attribute
-from fedfm.explain.faithfulness import faithfulness
+from fedfm.explain.audit import Watched, audit
 from fedfm.explain.guard import refuse_hooks
 from fedfm.model.classifier import Classifier
 from tests.unit.fedfm.explained_cases import CASES, case
@@ -140,7 +140,7 @@ def test_every_method_refuses_a_model_with_hooks_however_it_is_called(way, kind:
             with pytest.raises(ModelError, match="MODEL-E147"):
                 ATTRIBUTIONS[name](model, inputs, Method(name, steps=2))
         with pytest.raises(ModelError, match="MODEL-E147"):
-            faithfulness(model, examples, steps=2, rng=np.random.default_rng(0))
+            audit(model, examples, method=Method(steps=2), watched=Watched(), rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("kind", ["text", "columns"])
