@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fedfm.examples import Example
 from fedfm.explain.attribution import Attribution, Method, attribute
+from fedfm.explain.guard import refuse_hooks
 from fedfm.explain.words import word_credits
 from fedfm.model.classifier import Classifier, Inputs
 
@@ -38,6 +39,7 @@ def explained(model: Classifier, examples: Sequence[Example], method: Method) ->
     Raises:
         ModelError: As ``attribute``.
     """
+    refuse_hooks(model)  # before anything is asked of it
     by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].text or ""))
     for start in range(0, len(examples), TOGETHER):
         places = by_length[start : start + TOGETHER]
