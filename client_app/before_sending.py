@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from client_app import check_history, gates, sum_gates
+from client_app import check_history, checked_model, gates, sum_gates
 from client_app.asked import Round
 from client_app.checks import audit_documents, look, with_own, without_what_was_learned
 from client_app.data.groups import declared_groups
@@ -84,7 +84,7 @@ def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
 
     Raises:
         Withheld: The site does not send what does not pass.
-        FedFMError: The check cannot be kept.
+        FedFMError: The check, or the model for those who look at it later, cannot be kept.
     """
     if begun is None:
         return Check()
@@ -97,6 +97,7 @@ def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
     if is_full:
         figures["randomised_all"] = without_what_was_learned(model, documents, settings)
     _check_here(asked, begun, figures, update=update, is_full=is_full)
+    checked_model.keep(asked)
     if release is None:
         return Check()
     sums, added = sums_of_check(asked, found, release, documents=len(begun.documents))

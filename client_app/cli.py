@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,17 +17,23 @@ from rich.text import Text
 from client_app.audit_log import AuditLog
 from client_app.budget import as_json as budget_figures
 from client_app.budget import spending, tables
+from client_app.check_history import kept_checks
+from client_app.check_tables import check_tables
 from client_app.comparison import as_json as compared_figures
 from client_app.comparison import kept_figures
 from client_app.comparison import tables as compared_tables
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
+from client_app.explained_console import renderables
+from client_app.explained_page import page, write_page
+from client_app.explaining import documents_of, shown_model
 from client_app.ledger import ledger_of
 from client_app.privacy_audit import figures, lines, none_or_enough, read_study, run_audit
 from client_app.privacy_report import site_figures, site_statement, write_statement
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.errors import DataError, FedFMError
+from fedfm.explain.attribution import ATTRIBUTIONS
 from fedfm.privacy_statement import markdown
 
 app = typer.Typer(
@@ -37,6 +44,10 @@ app = typer.Typer(
 SiteFile = Annotated[Path, typer.Argument(help="The hospital's site.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
+Attributions = click.Choice(list(ATTRIBUTIONS))
+Baselines = click.Choice(["pad", "mask", "mean"])
+
+_CHECKS = 5  # last checks that a person gets to see
 _SHOWN = 20  # entries of the audit log that a person gets to see
 
 
@@ -126,6 +137,48 @@ def compare(site_file: SiteFile, as_json: AsJson = False) -> None:
         for table in compared_tables(told):
             Console().print(table)
         _say("Exact, without noise: do not share." if told else "No study has trained a second model here yet.")
+
+
+@app.command()
+def explain(  # noqa: PLR0913 - options of a command
+    site_file: SiteFile,
+    *,
+    adapter: Annotated[
+        Path | None, typer.Option(help="The adapter folder of a run's results; else the model last checked here.")
+    ] = None,
+    documents: Annotated[int, typer.Option(min=1, max=1000, help="Audit patients to show a document of.")] = 3,
+    row: Annotated[
+        int | None, typer.Option(min=1, help="Show the document of this row; the first below the names is 1.")
+    ] = None,
+    attribution: Annotated[
+        str | None, typer.Option(click_type=Attributions, help="How words are credited; else as the study.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=2, max=200, help="Points on a path, or draws.")] = None,
+    baseline: Annotated[str | None, typer.Option(click_type=Baselines, help="What a word is compared with.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page into this file instead of showing it.")] = None,
+    checks: Annotated[bool, typer.Option("--checks", help="Show the gates of the last rounds instead.")] = False,
+) -> None:
+    """Show documents with their words coloured by how much they speak for what the model answers.
+
+    Beside each stands whether the answer really hangs on these words. For this hospital's people: nothing leaves, so
+    nothing is charged; and nothing of it may be shown outside, since it is of single patients, without noise.
+    """
+    with _friendly():
+        site = load_site(site_file)
+        if checks:
+            kept = kept_checks(site)
+            for table in check_tables(kept, last=_CHECKS):
+                Console().print(table)
+            _say("Exact, without noise: do not share." if kept else "No study has had a model checked here yet.")
+            return
+        shown = shown_model(site, adapter, attribution=attribution, steps=steps, baseline=baseline)
+        found = documents_of(site, shown, documents=documents, row=row)
+        if html is None:
+            for each in renderables(shown, found):
+                Console(highlight=False, markup=False).print(each)
+            return
+        write_page(html, page(site.id, shown, found))
+        _say(f"wrote {html}: for this hospital's people only")
 
 
 @app.command("privacy-report")

@@ -1,42 +1,15 @@
-"""HTML as trees: whatever is put in is text, and text is escaped when it is written."""
+"""Tables of the report, and what a table says where there is no figure; trees are of ``fedfm.markup``."""
 
 from collections.abc import Iterable
-from xml.etree import ElementTree
 
-Element = ElementTree.Element
-Child = Element | str | None
+from fedfm.markup import Child as Child  # noqa: PLC0414 - the report's pages take all of it from here
+from fedfm.markup import Element as Element  # noqa: PLC0414
+from fedfm.markup import element as element  # noqa: PLC0414
+from fedfm.markup import head as head  # noqa: PLC0414
+from fedfm.markup import written as written  # noqa: PLC0414
 
 UNKNOWN = "\N{EN DASH}"
 """What a table says where there is no figure."""
-
-
-def element(name: str, *children: Child | Iterable[Child], **attributes: object) -> Element:
-    """Return an element with its children and attributes.
-
-    Args:
-        name: Tag, for example ``td``.
-        children: Elements, text, None (left out), or iterables of these.
-        attributes: ``class_`` is written ``class``, ``stroke_width`` is written ``stroke-width``.
-    """
-    made = ElementTree.Element(name, {key.rstrip("_").replace("_", "-"): str(item) for key, item in attributes.items()})
-    for child in children:
-        for each in [child] if child is None or isinstance(child, Element | str) else child:
-            _append(made, each)
-    return made
-
-
-def _append(parent: Element, child: Child) -> None:
-    if isinstance(child, Element):
-        parent.append(child)
-    elif child is not None and len(parent):
-        parent[-1].tail = (parent[-1].tail or "") + child
-    elif child is not None:
-        parent.text = (parent.text or "") + child
-
-
-def written(root: Element) -> str:
-    """Return the document as HTML; every text and attribute in it is escaped."""
-    return "<!doctype html>\n" + ElementTree.tostring(root, encoding="unicode", method="html") + "\n"
 
 
 def table(caption: str, head: Iterable[str], rows: Iterable[Iterable[Child]]) -> Element:

@@ -1,7 +1,5 @@
 """``report.html``: one file, no network, no script; the verdict first, then what it rests on."""
 
-import base64
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -16,7 +14,7 @@ from server_app.report.fairness import audit_losses, by_groups
 from server_app.report.files import write_manifest, write_metrics
 from server_app.report.gaps import beside, by_gaps
 from server_app.report.hospitals import between_hospitals
-from server_app.report.markup import UNKNOWN, Element, element, table, written
+from server_app.report.markup import UNKNOWN, Element, element, head, table, written
 from server_app.report.privacy import run_statement
 from server_app.report.privacy import section as privacy_section
 from server_app.report.reasons import reasons
@@ -77,21 +75,7 @@ def page(summary: Summary, judged: Verdict, *, other: Summary | None = None) -> 
         _configuration(summary),
     ]
     body = element("main", element("h1", f"{summary.setting('purpose') or 'Study'} · {name}"), parts)
-    return written(element("html", _head(name), element("body", body), lang="en"))
-
-
-def _head(name: str) -> Element:
-    digest = base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        element("link", rel="icon", href="data:,"),
-        element("title", f"fedfm: {name}"),
-        element("style", CSS),
-    )
+    return written(element("html", head(f"fedfm: {name}", CSS), element("body", body), lang="en"))
 
 
 def _verdict(judged: Verdict) -> Element:
