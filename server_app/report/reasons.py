@@ -16,9 +16,10 @@ _ABOUT = (
     "measured on public texts."
 )
 _ABOUT_OWN = (
-    "What each hospital's own check said of the model that it was about to send, in its last round. Share of credit "
-    "beside share of words: a list of words that must not decide should hold no more of the first than of the second. "
-    "Exchanged: how often the answer changes when these phrases are exchanged."
+    "What each hospital's own check said of the model that it was about to send. For lists of words that must not "
+    "decide: how much more credit they hold than in the model that the hospital had received, and how much more its "
+    "answers move when these phrases are exchanged, document by document. Above 0, the hospital's patients have taught "
+    "it; what it had received already is not held against it."
 )
 _ABOUT_TERMS = (
     "Mean credit of each term of the study's public vocabulary over documents; all of a document's credit is 1. "
@@ -94,6 +95,7 @@ def _sanity(found: Estimate | None) -> Iterator[Element]:
 
 
 _HEAD_MOST = 0.6
+_RISES = {"mass_rise": "credit gained", "swap_rise": "answers move more"}
 
 
 def _own_checks(summary: Summary) -> Iterator[Element]:
@@ -101,15 +103,13 @@ def _own_checks(summary: Summary) -> Iterator[Element]:
     if not checked:
         return
     lists = sorted({name for event in checked.values() for name in event.means if ":" in name})
-    shortcuts = [name.partition(":")[2] for name in lists if name.startswith("shortcut_mass:")]
-    swaps = [name.partition(":")[2] for name in lists if name.startswith("swap_flip:")]
+    rises = [name for name in lists if name.startswith(("mass_rise:", "swap_rise:"))]
     head = ["Hospital", "Credited words", "Words at random"]
-    head += [f"{name}: share of credit, of words" for name in shortcuts] + [f"{name}: exchanged" for name in swaps]
+    head += [f"{name.partition(':')[2]}: {_RISES[name.partition(':')[0]]}" for name in rises]
     rows = []
     for site, event in sorted(checked.items()):
         row: list[Element | str] = [site, _cell(event.means, "comprehensiveness"), _cell(event.means, "random_order")]
-        row += [_pair(event.means, name) for name in shortcuts]
-        row += [_cell(event.means, f"swap_flip:{name}") for name in swaps]
+        row += [_cell(event.means, name) for name in rises]
         rows.append([*row, ", ".join(event.failed) or "none", "half" if event.downweighted else "in full"])
     yield element("h3", "What each hospital's own check found")
     yield element("p", _ABOUT_OWN, class_="soft")
@@ -206,11 +206,6 @@ def _gates(summary: Summary) -> Iterator[Element]:
 
 def _cell(means: Mapping[str, Estimate], name: str) -> str:
     return said(means[name]) if name in means else UNKNOWN
-
-
-def _pair(means: Mapping[str, Estimate], name: str) -> str:
-    mass, share = means.get(f"shortcut_mass:{name}"), means.get(f"shortcut_share:{name}")
-    return UNKNOWN if mass is None or share is None else f"{mass.value:.3f} on {share.value:.3f}"
 
 
 def _sides(summary: Summary) -> tuple[str, str]:
