@@ -67,7 +67,9 @@ def verdict(document: Document) -> str:
 
 
 def figures(document: Document) -> list[tuple[str, str]]:
-    """Return what is measured of this document, and its value."""
+    """Return what is measured of this document, and its value; nothing where the model gives no finite answer."""
+    if document.probability is None:
+        return []
     low, middle, high = document.random[0], document.random.mean(), document.random[-1]
     error = document.completeness_error
     rows = [

@@ -59,6 +59,7 @@ def test_what_is_said_of_each_figure() -> None:
     assert told["exchanging sex"] == "moves the probability by 0.200; the answer CHANGES"
     assert told["exchanging site"] == "has nothing to exchange here"
     assert told["credit on tag"] == "40% of all credit, on 10% of the words"
+    assert figures(but(probability=None, completeness_error=float("nan"))) == []
     assert told["credit on ward"] == "has none of its words here"
     assert "do not trust" in dict(figures(but(completeness_error=0.2)))["completeness error"]
     assert "infinite" in dict(figures(but(completeness_error=float("inf"))))["completeness error"]
