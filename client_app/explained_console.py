@@ -22,7 +22,7 @@ from client_app.explained_words import (
     verdict,
 )
 from client_app.explaining import Document, Shown
-from client_app.readable import pieces, readable
+from client_app.readable import pieces, readable, unread
 
 _FOR, _AGAINST, _WEAKEST = (60, 180, 100), (235, 90, 80), (235, 238, 240)
 _BAR = 24  # cells of the longest bar
@@ -57,14 +57,8 @@ def _coloured(document: Document, text: str) -> Text:
         seen = seen if place is None else place
         style = "dim" if place is None and seen == last else "" if place is None else _style(int(strengths[place]))
         made.append(readable(part), style=style)
-    rest = _rest(document, text)
+    rest = unread(text, document.names)
     return made.append(f"\n[the model does not read the last {rest} characters]", style="dim") if rest else made
-
-
-def _rest(document: Document, text: str) -> int:
-    """Return how many characters after the last word that is read are more than spaces."""
-    *_, (tail, place) = [("", 0), *pieces(text, document.names)]
-    return len(tail.strip()) if place is None else 0
 
 
 def _columns(document: Document) -> Table:
@@ -92,8 +86,8 @@ def _strongest(document: Document) -> Iterator[Text]:
 
 
 def _style(level: int) -> str:
-    """Return black on a colour: the stronger, the fuller; nothing for no credit."""
-    return f"black on rgb({_colour(level)})" if level else ""
+    """Return black on a colour: the stronger, the fuller; underlined, too, where it speaks against; else nothing."""
+    return f"black on rgb({_colour(level)}){' underline' if level < 0 else ''}" if level else ""
 
 
 def _ink(level: int) -> str:

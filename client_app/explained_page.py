@@ -7,6 +7,7 @@ from pathlib import Path
 
 from client_app.explained_words import (
     CAUTION,
+    CHANGES,
     KEEP,
     LEVELS,
     answer,
@@ -19,7 +20,7 @@ from client_app.explained_words import (
     verdict,
 )
 from client_app.explaining import Document, Shown
-from client_app.readable import pieces, readable
+from client_app.readable import pieces, readable, unread
 from fedfm.errors import DataError
 from fedfm.markup import Child, Element, element, head, written
 
@@ -50,6 +51,7 @@ section{{background:var(--card);border:1px solid var(--line);border-radius:12px;
 .text{{white-space:pre-wrap;overflow-wrap:anywhere;font-size:1.06rem;line-height:1.9;margin:14px 0;padding:12px 16px;
 border-left:3px solid var(--line)}}
 .text span{{border-radius:4px;padding:2px 1px}}
+.text [class^=a]{{text-decoration:underline dotted;text-underline-offset:3px}}
 .unread{{color:var(--soft);opacity:.6}}
 .verdict{{font-weight:600}}
 .good{{color:var(--good)}}
@@ -121,17 +123,24 @@ def write_page(path: Path, text: str) -> None:
 
 def _section(document: Document) -> Element:
     text = document.example.text
+    rest = 0 if text is None else unread(text, document.names)
     words = zip(("Most for", "Most against"), strongest(document), strict=True)
     return element(
         "section",
         element("h2", heading(document)),
         element("p", answer(document)),
         _columns(document) if text is None else element("p", _parts(document, text), class_="text"),
+        element("p", f"The model does not read the last {rest} characters.", class_="soft") if rest else None,
         element("p", verdict(document), class_="verdict good" if document.is_faithful else "verdict bad"),
         [element("p", f"{name}: {', '.join(found)}", class_="soft") for name, found in words if found],
         element(
             "table",
-            [element("tr", element("th", name, scope="row"), element("td", told)) for name, told in figures(document)],
+            [
+                element(
+                    "tr", element("th", name, scope="row"), element("td", told, class_="bad" if CHANGES in told else "")
+                )
+                for name, told in figures(document)
+            ],
         ),
     )
 

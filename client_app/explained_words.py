@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.explaining import RANDOM_ORDERS, Document, Shown
+from client_app.gates import COMPLETENESS_MOST
 from client_app.readable import readable
 
 LEVELS = 9
@@ -14,6 +15,7 @@ CAUTION = (
     "figures beside it say: believe them rather than the eye. Text with words taken out is text that the model was not "
     "trained on, so they are a check, not a proof. All of it is about the model, and nothing about causes of disease."
 )
+CHANGES = "CHANGES"
 KEEP = (
     "Nothing was sent, and the ledger was not touched: what does not leave costs no epsilon. This shows single "
     "patients without any noise: do not show it outside the hospital."
@@ -65,7 +67,9 @@ def verdict(document: Document) -> str:
 
 
 def figures(document: Document) -> list[tuple[str, str]]:
-    """Return what is measured of this document, and its value."""
+    """Return what is measured of this document, and its value; nothing where the model gives no finite answer."""
+    if document.probability is None:
+        return []
     low, middle, high = document.random[0], document.random.mean(), document.random[-1]
     error = document.completeness_error
     rows = [
@@ -112,14 +116,15 @@ def value(document: Document, place: int) -> str:
 def _error(error: float) -> str:
     if not np.isfinite(error):
         return "infinite: the answer is that of the baseline, and yet there are credits"
-    return f"{error:.3f} of what they explain"
+    hint = "" if error <= COMPLETENESS_MOST else ": credits do not add up, so do not trust their sizes"
+    return f"{error:.3f} of what they explain{hint}"
 
 
 def _swap(document: Document, name: str) -> str:
     found = document.swaps[name]
     if found is None:
         return "has nothing to exchange here"
-    return f"moves the probability by {found.shift:.3f}; the answer {'CHANGES' if found.flips else 'stays'}"
+    return f"moves the probability by {found.shift:.3f}; the answer {CHANGES if found.flips else 'stays'}"
 
 
 def _shortcut(mass: float, share: float) -> str:

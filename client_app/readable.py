@@ -26,3 +26,9 @@ def pieces(text: str, names: Sequence[str]) -> Iterator[tuple[str, int | None]]:
         yield name, place
     if end < len(text):
         yield text[end:], None
+
+
+def unread(text: str, names: Sequence[str]) -> int:
+    """Return how many characters are after the last word that the model reads, spaces at the ends aside."""
+    *_, (tail, place) = [("", 0), *pieces(text, names)]
+    return len(tail.strip()) if place is None else 0

@@ -172,6 +172,18 @@ def test_a_model_that_ignores_its_input(tmp_path: Path, hospital: Path) -> None:
     assert "+nan" not in result.stdout
 
 
+def test_a_model_that_gives_no_finite_answer(tmp_path: Path, hospital: Path) -> None:
+    study = compose_study(TINY).value
+    model = build_model(study.model, study.adapter, study.task, seed=study.seed)
+    load_trainable(model, {name: np.full_like(array, np.inf) for name, array in trainable(model).items()})
+    save_adapter(model, tmp_path / "adapter")
+    for method in ("integrated_gradients", "leave_one_out"):
+        result = run(hospital, "--documents", 1, "--adapter", tmp_path / "adapter", "--attribution", method)
+        assert result.exit_code == 0
+        assert "no finite answer" in result.stdout
+        assert "nan" not in result.stdout.replace("explanations", "")
+
+
 def test_columns_are_a_table_with_bars(tmp_path: Path) -> None:
     file = write_columns(tmp_path)
     of = [
