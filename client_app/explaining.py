@@ -23,10 +23,11 @@ from fedfm.config.site import Site
 from fedfm.config.study import Task
 from fedfm.errors import DataError
 from fedfm.examples import Example, Splits
-from fedfm.explain.attribution import ROWS, Method
+from fedfm.explain.attribution import Method
 from fedfm.explain.audit import Watched
 from fedfm.explain.deletion import credited_order, deletions, random_order
 from fedfm.explain.documents import Explained, explained
+from fedfm.explain.passes import ROWS
 from fedfm.explain.shortcuts import mass_and_share
 from fedfm.explain.swaps import swap_effects, swapped
 from fedfm.model.build import load_adapter
