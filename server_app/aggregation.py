@@ -1,14 +1,15 @@
 """From the sites' updates to the next global model: weighing, combining, stepping; Algorithm 1, line 12."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays
+from fedfm.config.coherence.combining import UNWEIGHTED
 from fedfm.config.study import Study
 from fedfm.signals import GRAM, WEIGHTING_NEEDS
 from fedfm.wire import TrainReply
@@ -30,11 +31,13 @@ class Aggregated:
         parameters: float32, the next global parameters.
         weighed: What the weighting rule said.
         combined: What the combiner said.
+        halved: Sites whose weight was halved.
     """
 
     parameters: Arrays
     weighed: Weighed
     combined: Combined
+    halved: tuple[str, ...] = ()
 
     @property
     def weights(self) -> Weights:
@@ -60,6 +63,7 @@ class Aggregation:
         self._weigh = bind(RULES, study.weighting, group="weighting")
         self._combine = bind(COMBINERS, study.combining, group="combining")
         self._optimize = bind(OPTIMIZERS, study.optimizing, group="optimizing")
+        self._counts_once = study.combining.rule in UNWEIGHTED
         self._needs_gram = GRAM in WEIGHTING_NEEDS[study.weighting.rule]
         self._state: State = {}
         self._moments: Moments = {}
@@ -70,6 +74,10 @@ class Aggregation:
     ) -> Aggregated:
         """Return the next global parameters; what the rules keep is kept for the next round.
 
+        A site that asks for it counts half (``halved``), after the weighting rule has spoken, which does not hear of
+        it: a Gram rule's direction is then no longer the one that it had chosen for all. Combiners that count every
+        site once, whatever its weight, count this one too.
+
         Args:
             parameters: float32, what the sites started from.
             updates: S updates, S >= 1.
@@ -79,11 +87,13 @@ class Aggregation:
         reports = [_report(replies[site], signals) for site in updates.sites]
         gram = updates.gram() if self._needs_gram else None
         weighed = self._weigh(Heard(reports, gram, signals.gap, self._state))
+        asking = () if self._counts_once else tuple(site for site in updates.sites if replies[site].downweighted)
+        weighed = replace(weighed, weights=halved(weighed.weights, [site in asking for site in updates.sites]))
         combined = self._combine(Received(parameters, self.frozen, updates, weighed.weights))
         step = self._optimize(combined.update, self._moments)
         self._state, self._moments, self.frozen = weighed.state, step.moments, combined.frozen
         after = {name: added(array, step.update[name]) for name, array in parameters.items()}
-        return Aggregated(after, weighed, combined)
+        return Aggregated(after, weighed, combined, asking)
 
     def kept(self) -> dict[str, bytes]:
         """Return what the rules keep, as files to lie beside a checkpoint: name to contents."""
@@ -97,6 +107,20 @@ def frozen_of(kept: Mapping[str, bytes]) -> Arrays:
     """Return ``Aggregation.frozen`` as it was when ``kept`` answered with these files."""
     arrays = safetensors.numpy.load(kept["rules.safetensors"]) if "rules.safetensors" in kept else {}
     return {name.removeprefix("frozen."): array for name, array in arrays.items() if name.startswith("frozen.")}
+
+
+def halved(weights: Weights, asking: Sequence[bool]) -> Weights:
+    """Return the weights with those of the asking sites halved, and all scaled so that the step keeps its length.
+
+    Where all sites ask, or none, nothing changes. Weights of both signs have no sum to keep and are not scaled.
+
+    Guarantees:
+        Non-negative weights keep their sum and stay non-negative; the others' keep their proportions.
+    """
+    if all(asking) or not any(asking):
+        return weights
+    kept = np.where(asking, 0.5 * weights, weights)
+    return kept * (weights.sum() / kept.sum()) if (weights >= 0).all() and kept.sum() > 0 else kept
 
 
 def _report(reply: TrainReply, signals: Signals) -> SiteReport:

@@ -7,14 +7,17 @@ from flwr.app import Message
 
 from fedfm.arrays import Arrays
 from fedfm.config.study import Study
+from fedfm.explanations import check_names, sum_names
 from fedfm.metrics.counts import columns
-from fedfm.schedule import audit_group_rounds, closing_round, group_rounds
+from fedfm.plan import explains
+from fedfm.schedule import audit_group_rounds, check_rounds, closing_round, explanation_rounds, group_rounds
 from fedfm.signals import asks_losses, audit_attribute
 from fedfm.wire import EvaluateReply, TrainReply
 from fedfm.wire_records import evaluate_reply_from_records, train_reply_from_records
 from server_app.evaluation import evaluate, positive_class
 from server_app.roster import Member
-from server_app.screening import check_answer, screen_account, screen_counts, screen_update
+from server_app.screening import NOISE_WIDTH, check_answer, screen_account, screen_counts, screen_update
+from server_app.screening_explanations import gates_of, screen_explained, screen_failed, screen_terms
 from server_app.screening_sums import screen_alone, screen_groups, screen_losses
 
 
@@ -55,6 +58,7 @@ def read_update(message: Message, question: Question, *, like: Arrays) -> TrainR
         cohorts=(member.declared_patients, reply.declared_patients),
         steps=(reply.steps, question.study.training.local_steps),
     )
+    _screen_check(reply, question)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     return reply
 
@@ -70,8 +74,8 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     classes, declared = len(study.task.labels), question.member.declared_patients
     is_closing = number == closing_round(study)
     width = columns(classes, bins=study.evaluation.bins, is_last=is_closing)
-    shapes, noise = [*_shapes(study, width), *_withheld(study)], (reply.cells_sd, reply.explanation_sd)
-    screen_counts(reply.cells, reply.explanation, shapes=shapes, noise=noise, declared_patients=declared)
+    shapes = [*_shapes(study, width), *_withheld(study)]
+    screen_counts(reply.cells, reply.cells_sd, shapes=shapes, declared_patients=declared)
     of_groups = columns(classes, bins=study.evaluation.group_bins, is_last=is_closing)
     for tables, sd, attributes, columns_of in (
         (reply.groups, reply.groups_sd, _counted(study, number), of_groups),
@@ -82,6 +86,7 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     shapes = _shapes(study, width) if study.baseline.method == "alone" and is_closing else []
     screen_alone(reply.alone, reply.alone_sd, shapes=shapes, declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
+    _screen_reasons(reply, question)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
     return reply
@@ -91,6 +96,28 @@ def _check_whose(reply: TrainReply | EvaluateReply, question: Question) -> None:
     check_answer(
         reply.site, expected=question.member.site, seen=question.seen, answered=reply.round, asked=question.round
     )
+
+
+def _screen_check(reply: TrainReply, question: Question) -> None:
+    """Screen what a site says of the reasons of its own model; what it asks for depends on it."""
+    study = question.study
+    is_asked = explains(study) and question.round in check_rounds(study)
+    names, declared = check_names(study) if is_asked else (), question.member.declared_patients
+    screen_explained(reply.check, reply.check_sd, names=names, what="check", declared_patients=declared)
+    is_told, gates = bool(reply.check), gates_of(names)
+    screen_failed(reply.failed, is_downweighted=reply.downweighted, gates=gates, is_told=is_told)
+
+
+def _screen_reasons(reply: EvaluateReply, question: Question) -> None:
+    """Screen what a site says of the reasons of the global model."""
+    study, declared = question.study, question.member.declared_patients
+    is_asked = explains(study) and question.round in explanation_rounds(study)
+    names = sum_names(study) if is_asked else ()
+    sums, noise = reply.explanation, reply.explanation_sd
+    screen_explained(sums, noise, names=names, what="explanation", declared_patients=declared)
+    size = len(study.explainability.vocabulary) if is_asked else 0
+    most, added = sums.get("documents", 0.0) + NOISE_WIDTH * noise, (reply.terms_sd, reply.term_documents_sd)
+    screen_terms(reply.terms, added, size=size, declared_patients=declared, documents=most)
 
 
 def _shapes(study: Study, width: int) -> list[tuple[int, int]]:

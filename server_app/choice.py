@@ -28,7 +28,7 @@ class Judged:
     gap: float | None = None
 
 
-def choose(judged: Sequence[Judged], *, last: int) -> FinalChosen:
+def choose(judged: Sequence[Judged], *, last: int, marked: Collection[int] = ()) -> FinalChosen:
     """Choose by the loss over all sites, then the worst site's, then the gap; what cannot be told apart goes on.
 
     Rounds are compared where the same sites have told their losses: those of the latest round that most have judged.
@@ -38,13 +38,19 @@ def choose(judged: Sequence[Judged], *, last: int) -> FinalChosen:
     Args:
         judged: Rounds, in any order.
         last: Round whose model is taken where no loss is known.
+        marked: Rounds whose aggregation has lost reasons; taken only where no other is left.
     """
+    reasons, unmarked = [], [one for one in judged if one.round not in marked]
+    if len(unmarked) < len(judged):
+        reasons = [_of_marks([one.round for one in judged if one.round in marked], are_all=not unmarked)]
+        judged = unmarked or judged
     known = [one for one in judged if one.loss is not None]
     if not known:
-        return FinalChosen(last, ("no loss of audit patients is known, so that the last round's model is taken",))
+        latest = max((one.round for one in judged), default=last) if last in marked else last
+        return FinalChosen(latest, (*reasons, "no loss of audit patients is known, so that the last round's is taken"))
     fullest = max(known, key=lambda one: (len(one.sites), one.round)).sites
     left = sorted((one for one in known if one.sites == fullest), key=lambda one: one.round)
-    reasons = [f"{len(left)} of {len(judged)} evaluated rounds are judged by the same {len(fullest)} sites"]
+    reasons += [f"{len(left)} of {len(judged)} evaluated rounds are judged by the same {len(fullest)} sites"]
     left = _within(left, lambda one: one.loss, "loss over all sites", reasons)
     if all(one.worst is not None for one in left):
         left = _within(left, lambda one: one.worst, "loss of the worst site", reasons)
@@ -52,6 +58,13 @@ def choose(judged: Sequence[Judged], *, last: int) -> FinalChosen:
     if len(left) > 1:
         reasons.append(f"of rounds {', '.join(str(one.round) for one in left)}, {_least(left)}: round {best.round}")
     return FinalChosen(best.round, tuple(reasons))
+
+
+def _of_marks(rounds: Sequence[int], *, are_all: bool) -> str:
+    named = f"round{'s' if len(rounds) > 1 else ''} {', '.join(map(str, sorted(rounds)))}"
+    if are_all:
+        return f"{named}: reasons are lost in each, so that the marks decide nothing"
+    return f"{named} left out: aggregation has lost reasons there"
 
 
 def _within(
@@ -116,6 +129,6 @@ class Choice:
             gap=abs(signals.gap.value) if counts_groups and signals.gap is not None else None,
         )
 
-    def choose(self, *, last: int) -> FinalChosen:
-        """Return the best round, and why; the last one where nothing is known of any."""
-        return choose(list(self._judged.values()), last=last)
+    def choose(self, *, last: int, marked: Collection[int]) -> FinalChosen:
+        """Return the best round, of those that are not marked where there are some, and why."""
+        return choose(list(self._judged.values()), last=last, marked=marked)

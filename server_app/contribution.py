@@ -47,7 +47,8 @@ class Contribution:
         if self._is_asked:
             params = {name: value for name, value in study.contribution.params.items() if name != "reference"}
             self._method = bind(CONTRIBUTIONS, Rule(study.contribution.rule, params), group="contribution")
-            examples = read_reference(Path(str(study.contribution.params["reference"])), study.task)
+            path = Path(str(study.contribution.params["reference"]))
+            examples = read_reference(path, study.task, setting="contribution.params.reference")
             self._model, _ = model_host.build(study)
             self._states = self._model.encode(examples)
             self._labels = torch.tensor([example.label for example in examples])

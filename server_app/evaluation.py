@@ -15,6 +15,7 @@ from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import OF_SCORES, Estimate, Performance, mean_of, performance
 from fedfm.wire import EvaluateReply
 from server_app.evaluation_groups import by_group, gaps_by_site, gaps_over_all, gaps_within_sites
+from server_app.explained import explained
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def evaluate(replies: Sequence[EvaluateReply], *, positive: int) -> Evaluation:
     """
     told = sorted(replies, key=lambda reply: reply.site)
     sites = {reply.site: _pooled([reply], positive) for reply in told}
-    documents, means = _explained([reply for reply in told if "documents" in reply.explanation])
+    documents, means = explained((reply.explanation, reply.explanation_sd) for reply in told)
     lost = [reply for reply in told if reply.losses]
     losses = {reply.site: _mean_loss([reply]) for reply in lost}
     return Evaluation(
@@ -139,17 +140,3 @@ def _mean_loss(replies: Iterable[EvaluateReply]) -> Estimate | None:
     total, patients = (sum(reply.losses[name] for reply in told) for name in ("loss", "patients"))
     share = mean_of(total, patients, sd=math.hypot(*(reply.losses_sd for reply in told)), low=0.0, high=1.0)
     return None if share is None else Estimate(*(LOSS_CAP * end for end in (share.value, share.low, share.high)))
-
-
-def _explained(replies: Sequence[EvaluateReply]) -> tuple[float, dict[str, Estimate]]:
-    """Return the documents and the mean of each sum over them; no documents where their number drowns in the noise."""
-    documents = sum(reply.explanation["documents"] for reply in replies)
-    noise = math.hypot(*(reply.explanation_sd for reply in replies))
-    means = {}
-    for name in sorted({name for reply in replies for name in reply.explanation} - {"documents"}):
-        if all(name in reply.explanation for reply in replies):
-            total = sum(reply.explanation[name] for reply in replies)
-            mean = mean_of(total, documents, sd=noise, low=-1.0, high=1.0)
-            if mean is not None:
-                means[name] = mean
-    return (documents if means else 0.0), means

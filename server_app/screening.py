@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,20 +86,14 @@ def screen_update(
 
 
 def screen_counts(
-    cells: NDArray[np.float64],
-    sums: Mapping[str, float],
-    *,
-    shapes: Collection[tuple[int, int]],
-    noise: tuple[float, float],
-    declared_patients: int,
+    cells: NDArray[np.float64], sd: float, *, shapes: Collection[tuple[int, int]], declared_patients: int
 ) -> None:
-    """Let through only cells and sums that may be added to those of the other sites.
+    """Let through only cells that may be added to those of the other sites.
 
     Args:
         cells: float64[C, K] patients by label and score, as a site sent them.
-        sums: Sums of explanations.
+        sd: Standard deviation of the noise in each cell, as the site states it.
         shapes: Every (C, K) that the study allows in this round.
-        noise: Standard deviation in each cell, and in each sum, as the site states it.
         declared_patients: Cohort that the site joined with; with the noise it bounds every count.
 
     Raises:
@@ -113,24 +107,12 @@ def screen_counts(
             allowed=either(shapes),
             fix="use the same release of fedfm at every site",
         )
-    for name, sd in zip(("cells_sd", "explanation_sd"), noise, strict=True):
-        within("ROUND-E015", name, sd, (0.0, MAX_NOISE))
-    most = float(PER_DECLARED * declared_patients)
-    of_one, of_sum = (NOISE_WIDTH * sd for sd in noise)
+    within("ROUND-E015", "cells_sd", sd, (0.0, MAX_NOISE))
+    most, noise = float(PER_DECLARED * declared_patients), NOISE_WIDTH * sd
     for cell in cells.flat:
-        within("ROUND-E015", "a count of patients", float(cell), (-of_one, most + of_one))
-    of_all = of_one * math.sqrt(cells.size)
+        within("ROUND-E015", "a count of patients", float(cell), (-noise, most + noise))
+    of_all = noise * math.sqrt(cells.size)
     within("ROUND-E015", "the sum of the counts", float(cells.sum()), (-of_all, most + of_all))
-    _screen_sums(sums, noise=of_sum, most=most)
-
-
-def _screen_sums(sums: Mapping[str, float], *, noise: float, most: float) -> None:
-    """Bound the documents by the cohort, and each sum, to which a document adds at most 1, by the documents."""
-    documents = sums.get("documents", 0.0)
-    within("ROUND-E015", "the number of documents", documents, (-noise, most + noise))
-    largest = max(documents, 0.0) + noise
-    for value in (value for name, value in sums.items() if name != "documents"):
-        within("ROUND-E015", "a sum of explanations", value, (-largest, largest))
 
 
 def screen_sums(

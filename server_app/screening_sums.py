@@ -47,7 +47,7 @@ def screen_groups(
     for key, table in tables.items():
         attribute = next((name for name in attributes if key.startswith(f"{name}=")), None)
         if attribute is None or not 1 < len(key) - len(attribute) <= 1 + MAX_NAME * len(attribute.split("*")):
-            raise _unasked("counts by a group", key, ", ".join(attributes) or "none in this round")
+            raise unasked("counts by a group", key, ", ".join(attributes) or "none in this round")
         if table.shape not in shapes:
             raise IncompatibleUpdate(
                 "ROUND-E014", "the counts have another shape", found=str(table.shape), allowed=either(shapes)
@@ -106,13 +106,13 @@ def screen_losses(sums: Mapping[str, float], sd: float, *, is_asked: bool, decla
     if not sums:
         return
     if not is_asked or set(sums) != _OF_LOSSES:
-        raise _unasked("sums of losses", ", ".join(sorted(sums)), ", ".join(sorted(_OF_LOSSES)) if is_asked else "none")
+        raise unasked("sums of losses", ", ".join(sorted(sums)), ", ".join(sorted(_OF_LOSSES)) if is_asked else "none")
     most, noise = float(PER_DECLARED * declared_patients), NOISE_WIDTH * sd
     within("ROUND-E015", "the number of audit patients", sums["patients"], (-noise, most + noise))
     within("ROUND-E015", "the sum of losses", sums["loss"], (-noise, max(sums["patients"], 0.0) + noise))
 
 
-def _unasked(what: str, found: str, allowed: str) -> IncompatibleUpdate:
+def unasked(what: str, found: str, allowed: str) -> IncompatibleUpdate:
     """Return the refusal of what nobody has asked for."""
     return IncompatibleUpdate(
         "ROUND-E014",

@@ -20,18 +20,21 @@ from fedfm.records import write_arrays
 from fedfm.schedule import closing_round, evaluation_rounds
 from fedfm.statistics import for_model, width
 from fedfm.wire import EvaluateReply, Request, TrainReply
-from fedfm.wire_records import request_to_records, with_ledger
 from server_app.aggregation import Aggregation, frozen_of
 from server_app.answers import Question, read_counts, read_update
 from server_app.attendance import Attendance
 from server_app.choice import Choice
 from server_app.contribution import Contribution
 from server_app.evaluation import evaluate, positive_class
+from server_app.explained import checked
+from server_app.explaining import Explaining
 from server_app.ledgers import Ledgers
 from server_app.model_host import keep_checkpoint, keep_statistics, take_checkpoint
+from server_app.reference_audit import Loaded
 from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
 from server_app.report import evaluated, events
+from server_app.requests import requests
 from server_app.roster import Member, Roster
 from server_app.rounds import exchange
 from server_app.selection import SELECTIONS, Draw
@@ -83,7 +86,7 @@ class FairFedAvg(FedAvg):
         self._aggregation = Aggregation(study, frozen)
         self._signals = Signals(positive_class(study.task))
         self._attendance, self._choice = Attendance(), Choice(study.fairness.final)
-        self._contribution = Contribution(study, log)
+        self._contribution, self._explaining = Contribution(study, log), Explaining(study, log)
         log.listen(self._attendance.hear)
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
@@ -116,6 +119,7 @@ class FairFedAvg(FedAvg):
             arrays = self._train(number, arrays, grid)
             kept, others = self._aggregation.kept(), self._choice.rounds
             keep_checkpoint(self._folder, round_number=number, parameters=self._parameters, rules=kept, others=others)
+            self._explaining.stop_if_asked(number)
             if number in evaluation_rounds(self._study):
                 self._evaluate(number, arrays, grid)
         if self._study.fairness.final == "best":
@@ -152,8 +156,9 @@ class FairFedAvg(FedAvg):
         with Updates(self._parameters, self._folder) as updates:
             accepted = self._accept_updates(server_round, replies, updates)
             self._check_quorum(len(accepted), f"in round {server_round}")
+            received = Loaded(self._parameters, self.frozen)
             found = self._aggregation.aggregate(self._parameters, updates, accepted, self._signals)
-            before, self._parameters = self._parameters, found.parameters
+            before, self._parameters = received.parameters, found.parameters
             self._log.emit(
                 events.RoundCombined(
                     round=server_round,
@@ -161,9 +166,12 @@ class FairFedAvg(FedAvg):
                     update_norm=norm({name: self._parameters[name] - before[name] for name in before}),
                     seconds=time.monotonic() - start,
                     fallen_back=found.weighed.fallen_back,
+                    halved=found.halved,
                 )
             )
             self._contribution.measure(server_round, before, updates, found.combined, self.statistics)
+            made = Loaded(self._parameters, self.frozen)
+            self._explaining.measure(server_round, received, made, updates, self.statistics)
         return write_arrays(self._parameters), None
 
     def configure_evaluate(
@@ -181,7 +189,8 @@ class FairFedAvg(FedAvg):
             return None
         self._signals.hear(accepted.values())
         judged = evaluate(list(accepted.values()), positive=positive_class(self._study.task))
-        for event in evaluated.told(server_round, judged, accepted, seconds=time.monotonic() - start):
+        seconds, terms = time.monotonic() - start, self._study.explainability.vocabulary
+        for event in evaluated.told(server_round, judged, accepted, seconds=seconds, vocabulary=terms):
             self._log.emit(event)
         counts_groups = any(answer.audit_groups for answer in accepted.values())
         self._choice.note(server_round, judged, self._signals, counts_groups=counts_groups)
@@ -220,7 +229,7 @@ class FairFedAvg(FedAvg):
 
     def _choose(self, grid: Grid) -> ArrayRecord:
         """Return the model that served the audit patients best, evaluated once more, as the closing round."""
-        chosen = self._choice.choose(last=self._study.rounds)
+        chosen = self._choice.choose(last=self._study.rounds, marked=self._explaining.marked)
         self._log.emit(chosen)
         parameters, kept = take_checkpoint(self._folder, round_number=chosen.round)
         self._aggregation.frozen = frozen_of(kept)
@@ -238,18 +247,7 @@ class FairFedAvg(FedAvg):
             frozen=self.frozen,
             statistics=self.statistics,
         )
-        content = request_to_records(request)
-        lifetime = 60 * self._study.round_minutes + 60  # a request must not outlive its round by much
-        return [
-            Message(
-                with_ledger(content, *self._ledgers.of(member.site)),
-                member.node_id,
-                message_type,
-                ttl=lifetime,
-                group_id=str(number),
-            )
-            for member in members
-        ]
+        return requests(request, members, self._ledgers, message_type=message_type, minutes=self._study.round_minutes)
 
     def _accept_updates(self, number: int, messages: Iterable[Message], updates: Updates) -> dict[str, TrainReply]:
         """Put what may be combined into ``updates``, and return what each of these sites said beside."""
@@ -260,6 +258,8 @@ class FairFedAvg(FedAvg):
             accepted[site] = replace(reply, update={})  # on disk; it need not stay in memory
             size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
             self._log.emit(events.SiteTrained(site, number, reply.seconds, length, size, reply.privacy))
+            for said in checked(reply):
+                self._log.emit(said)
         return accepted
 
     def _accepted(

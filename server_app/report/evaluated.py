@@ -1,15 +1,16 @@
 """The events of one evaluation of the global model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from fedfm.metrics.gains import tally
 from fedfm.wire import EvaluateReply
+from server_app import explained
 from server_app.evaluation import Evaluation
 from server_app.report import events, explanations
 
 
 def told(
-    number: int, judged: Evaluation, answers: Mapping[str, EvaluateReply], *, seconds: float
+    number: int, judged: Evaluation, answers: Mapping[str, EvaluateReply], *, seconds: float, vocabulary: Sequence[str]
 ) -> Iterator[events.Event]:
     """Return what an evaluation has found, as events in the order of the report.
 
@@ -18,10 +19,12 @@ def told(
         judged: What it has found.
         answers: Site to its screened answer.
         seconds: Wall time since the sites were asked.
+        vocabulary: Terms of which the answers tell credits.
     """
     yield from _performance(number, judged, answers, seconds)
     if judged.means:
         yield explanations.ModelExplained(number, judged.documents, dict(judged.means))
+    yield from explained.told(number, [answers[site] for site in sorted(answers)], vocabulary)
     if judged.groups:
         yield events.GroupsEvaluated(number, dict(judged.groups))
     if judged.gaps:

@@ -117,7 +117,8 @@ class SiteTrained:
 class RoundCombined:
     """The updates are averaged into the next global model; seconds count from the request to the sites.
 
-    ``fallen_back`` are sites whose signal was missing, so that they count with their cohort.
+    ``fallen_back`` are sites whose signal was missing, so that they count with their cohort; ``halved`` those that
+    count half, because their own check has failed and they ask for it.
     """
 
     round: int
@@ -125,6 +126,7 @@ class RoundCombined:
     update_norm: float
     seconds: float
     fallen_back: tuple[str, ...] = ()
+    halved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

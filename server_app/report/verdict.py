@@ -85,6 +85,8 @@ def _privacy(summary: Summary) -> tuple[bool, str]:
 def _reasons(summary: Summary) -> list[str]:
     reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
+    if summary.lost:
+        reasons.append(_lost(summary))
     if summary.chosen is not None:
         reasons.append(f"The result is the model of round {summary.chosen.round}: {summary.chosen.reasons[-1]}.")
     if summary.combined and not summary.performance:
@@ -94,6 +96,15 @@ def _reasons(summary: Summary) -> list[str]:
         if not _is_better_than_baseline(last):
             reasons.append(beside_baseline(last))
     return reasons
+
+
+def _lost(summary: Summary) -> str:
+    """Say in which rounds reasons were lost on public examples, and whether the result is of one of them."""
+    rounds = [event.round for event in summary.lost]
+    final = summary.chosen.round if summary.chosen is not None else max((e.round for e in summary.combined), default=0)
+    named = f"round{'s' if len(rounds) > 1 else ''} {', '.join(map(str, rounds))}"
+    whose = "the result is the model of one of them" if final in rounds else "the result is the model of another round"
+    return f"Aggregation has lost reasons that earlier models had, in {named}; {whose}."
 
 
 def beside_baseline(performance: Performance) -> str:

@@ -34,7 +34,7 @@ OPTIMIZING: Mapping[str, Mapping[str, Number]] = {
 }
 """Optimiser to its parameters; all must be written. The names are those of ``server_app.optimizing``."""
 
-_UNWEIGHTED = ("trimmed_mean", "median", "krum", "multi_krum")
+UNWEIGHTED = ("trimmed_mean", "median", "krum", "multi_krum")
 """Combiners that count every site once, whatever its weight."""
 
 _BY_ENTRY = ("trimmed_mean", "median")
@@ -49,7 +49,7 @@ def check_combining(study: Study, problems: Problems) -> None:
     check_parameters(study.combining.params, COMBINING[rule], "combining.params", problems)
     if len(problems.errors) == found:
         _enough_sites(study, problems)
-    if rule in _UNWEIGHTED and study.weighting.rule != "uniform":
+    if rule in UNWEIGHTED and study.weighting.rule != "uniform":
         what = f"{rule} counts every site once, so that the weights of weighting={study.weighting.rule} would be lost"
         fix = "set weighting=uniform, or choose combining=linear or combining=norm_clipping, which weigh the sites"
         problems.add("E030", what, path="combining.rule", found=rule, fix=fix)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from string import Formatter
 
+from fedfm.config.coherence.explainability import check_lists
 from fedfm.config.problems import Problems, did_you_mean
 from fedfm.config.site import Site
 
@@ -73,6 +74,12 @@ def _site_weights(site: Site, problems: Problems) -> None:
             problems.add("E030", what, path=f"weights.{digest}", allowed="64 hexadecimal digits", fix="run sha256sum")
 
 
+def _explanations(site: Site, problems: Problems) -> None:
+    """Add the hospital's own lists that cannot be looked for; whether a study's have the same names, it sees later."""
+    own, columns = site.explanations, list(site.data.columns) if site.data.loader == "columns" else None
+    check_lists(own.shortcuts, own.swaps, problems, path="explanations", columns=columns)
+
+
 _SITE_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Site, Problems], None]], ...] = (
     (("data.loader", "data.text", "data.template", "data.words", "data.columns"), _loader),
     (("data.label_map",), _label_map),
@@ -80,4 +87,5 @@ _SITE_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Site, Problems], None]], ..
     (("data.groups",), _groups),
     (("policy.units",), _policy),
     (("weights",), _site_weights),
+    (("explanations", "data.loader", "data.columns"), _explanations),
 )

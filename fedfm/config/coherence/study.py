@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fedfm.config.coherence.combining import check_combining, check_optimizing
 from fedfm.config.coherence.contribution import check_contribution
+from fedfm.config.coherence.explainability import check_explainability
 from fedfm.config.coherence.fairness import check_fairness
 from fedfm.config.coherence.low_rank import check_low_rank
 from fedfm.config.coherence.selection import check_selection
@@ -214,6 +215,7 @@ _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], 
     (("selection",), check_selection),
     (("contribution", "combining", "optimizing", "standardize.method"), check_contribution),
     (("fairness", "evaluation.groups", "task.groups", "task.labels"), check_fairness),
+    (("explainability", "task.columns", "task.inputs", "standardize.method"), check_explainability),
     (("combining", "weighting.rule", "adapter.method", "min_sites"), check_combining),
     (("optimizing",), check_optimizing),
 )

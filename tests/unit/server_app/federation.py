@@ -1,6 +1,6 @@
 """Small hospitals for tests of the coordinator: a real ClientApp whose answers a test decides."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from fedfm import wire, wire_records
 from fedfm.arrays import Arrays, layout
 from fedfm.config.compose import compose_study, study_from_json
 from fedfm.config.study import Study
+from fedfm.explanations import check_names, sum_names
 from fedfm.metrics.counts import columns
+from fedfm.plan import explains
 from fedfm.records import write_arrays
-from fedfm.schedule import closing_round
+from fedfm.schedule import check_rounds, closing_round, explanation_rounds
 from server_app.ledgers import Ledgers
-from server_app.report.events import Event, EventLog, read_events
+from server_app.report.events import Event, EventLog, SiteLeftOut, read_events
 from server_app.simulate import InProcessGrid
 from server_app.strategy import FairFedAvg
 
@@ -52,7 +54,7 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
         site = Path(str(context.node_config["site-config"])).stem
         hospital, request = hospitals[site], wire_records.request_from_records(message.content)
         hospital.asked.append(request)
-        reply = getattr(hospital, kind)(_honest_reply(kind, site, hospital, request))
+        reply = getattr(hospital, kind)(honest_reply(kind, site, hospital, request))
         if isinstance(reply, Error):
             return Message(reply, reply_to=message)
         return Message(reply if isinstance(reply, RecordDict) else write(reply), reply_to=message)
@@ -76,7 +78,7 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
     return app
 
 
-def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Request) -> Reply:
+def honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Request) -> Reply:
     study = study_from_json(request.study)
     if kind == "describe":
         return wire.Description(site, hospital.patients, request.layout, "cpu", ("sex",), SPENT)
@@ -84,15 +86,23 @@ def _honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Reques
         return wire.SummariseReply(site, request.round, sums_of(hospital), 1.0, 0.5, SPENT)
     if kind == "train":
         update = {name: np.full_like(array, hospital.shift) for name, array in request.parameters.items()}
-        return wire.TrainReply(site, request.round, request.layout, update, hospital.patients, 4, 0.5, SPENT)
+        reply = wire.TrainReply(site, request.round, request.layout, update, hospital.patients, 4, 0.5, SPENT)
+        asked = explains(study) and request.round in check_rounds(study)
+        return replace(reply, check=reasons(check_names(study)), check_sd=0.1) if asked else reply
     width = columns(2, bins=study.evaluation.bins, is_last=request.round == closing_round(study))
     cells = np.full((2, width), 3.0)
-    sums = {"comprehensiveness": 4.0, "random_order": 1.0, "documents": 8.0}
-    reply = wire.EvaluateReply(site, request.round, cells, 0.5, sums, 0.1, 0.25, SPENT)
+    asked = explains(study) and request.round in explanation_rounds(study)
+    sums = reasons(sum_names(study)) if asked else {}
+    answer = wire.EvaluateReply(site, request.round, cells, 0.5, sums, 0.1, 0.25, SPENT)
     if request.round == closing_round(study):
         halves = np.array([[12.0, 4.0], [2.0, 12.0]])
-        reply = replace(reply, groups={"sex=female": halves, "sex=male": halves}, groups_sd=0.5)
-    return replace(reply, losses={"loss": 4.0, "patients": 10.0}, losses_sd=0.5)
+        answer = replace(answer, groups={"sex=female": halves, "sex=male": halves}, groups_sd=0.5)
+    return replace(answer, losses={"loss": 4.0, "patients": 10.0}, losses_sd=0.5)
+
+
+def reasons(names: Iterable[str]) -> dict[str, float]:
+    """Sums over eight documents: their credited words matter, and nothing else is remarkable."""
+    return dict.fromkeys(names, 1.0) | {"comprehensiveness": 4.0, "documents": 8.0}
 
 
 def sums_of(hospital: Hospital) -> NDArray[np.float64]:
@@ -137,6 +147,15 @@ def federate(hospitals: Mapping[str, Hospital], folder: Path, *overrides: str, g
 def changed(**changes: Any) -> Callable[[Any], Any]:
     """Return a function that changes these fields of a reply."""
     return lambda reply: replace(reply, **changes)
+
+
+def four_with(liar: Hospital, *, others: Hospital | None = None) -> dict[str, Hospital]:
+    """Return four hospitals, of which ``b1`` is this one; of the others one stands for all."""
+    return {"b1": liar, **{name: others or Hospital() for name in ("a1", "c1", "d1")}}
+
+
+def left_out(outcome: Outcome) -> list[tuple[str, int, str, str]]:
+    return [(event.site, event.round, event.phase, event.code) for event in outcome.of(SiteLeftOut)]
 
 
 LAYOUT = layout(PARAMETERS)

@@ -163,3 +163,17 @@ def test_checkpoints_of_candidates_stay_until_one_is_taken(tmp_path: Path) -> No
     assert rules == {"rules.json": b"3"}
     names = {path.name for path in tmp_path.glob("checkpoint-*")}
     assert names == {"checkpoint-0003-rules.json", "checkpoint-0003.safetensors"}
+
+
+def test_marked_rounds_are_taken_only_where_no_other_is_left() -> None:
+    rounds = [judged(1, 0.9), judged(2, 0.5), judged(3, 0.4)]
+    found = choose(rounds, last=3, marked={2, 3})
+    assert found.round == 1
+    assert found.reasons[0] == "rounds 2, 3 left out: aggregation has lost reasons there"
+    every = choose(rounds, last=3, marked={1, 2, 3, 7})
+    assert every.round == choose(rounds, last=3).round == 3
+    assert every.reasons[0] == "rounds 1, 2, 3: reasons are lost in each, so that the marks decide nothing"
+    unknown = [Judged(number, frozenset(), None) for number in (1, 2)]
+    assert choose(unknown, last=2, marked={2}).round == 1
+    assert choose(unknown, last=2, marked={1, 2}).round == 2
+    assert choose(rounds, last=3, marked={9}) == choose(rounds, last=3)

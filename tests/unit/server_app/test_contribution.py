@@ -27,6 +27,7 @@ from server_app.updates import Updates
 
 NUMERIC = ["task=heart_disease", "model=logistic", "adapter=full", "standardize=none", "task.mark_missing=false"]
 SITES = ("a", "b", "c")
+SETTING = "contribution.params.reference"
 CONF = Path(__file__).parents[3] / "conf"
 
 
@@ -168,22 +169,22 @@ def text_table(folder: Path, rows: list[str], name: str = "reference.csv") -> Pa
 def test_a_reference_set_of_texts(tmp_path: Path) -> None:
     task = compose_study([]).value.task
     rows = ["label,text,source", f'{task.labels[1]}," fever, cough ",public', f"{task.labels[0]},walking,public"]
-    examples = read_reference(text_table(tmp_path, rows), task)
+    examples = read_reference(text_table(tmp_path, rows), task, setting=SETTING)
     assert [(example.label, example.text) for example in examples] == [(1, "fever, cough"), (0, "walking")]
     pd.read_csv(tmp_path / "reference.csv").to_parquet(tmp_path / "reference.parquet")
-    assert read_reference(tmp_path / "reference.parquet", task) == examples
+    assert read_reference(tmp_path / "reference.parquet", task, setting=SETTING) == examples
 
 
 def test_empty_cells_of_columns_are_missing_values(tmp_path: Path) -> None:
     study = study_of("none")
     names = [column.name for column in study.task.columns]
     rows = [",".join([*names, "label"]), ",".join(["", *["1.5"] * (len(names) - 1), study.task.labels[0]])]
-    (example,) = read_reference(text_table(tmp_path, rows), study.task)
+    (example,) = read_reference(text_table(tmp_path, rows), study.task, setting=SETTING)
     assert example.columns is not None
     assert math.isnan(example.columns[0])
     assert set(example.columns[1:]) == {1.5}
     pd.read_csv(tmp_path / "reference.csv").to_parquet(tmp_path / "reference.parquet")
-    (again,) = read_reference(tmp_path / "reference.parquet", study.task)
+    (again,) = read_reference(tmp_path / "reference.parquet", study.task, setting=SETTING)
     assert again.columns is not None
     assert math.isnan(again.columns[0])
 
@@ -206,9 +207,10 @@ def test_what_is_wrong_with_a_reference_set_is_said(
 ) -> None:
     path = tmp_path / name if rows is None else text_table(tmp_path, rows, name)
     with pytest.raises(ConfigError) as caught:
-        read_reference(path, compose_study([]).value.task)
+        read_reference(path, compose_study([]).value.task, setting=SETTING)
     assert caught.value.code == code
     assert says in str(caught.value)
+    assert SETTING in str(caught.value)
 
 
 def test_a_number_that_is_none_is_named(tmp_path: Path) -> None:
@@ -217,4 +219,4 @@ def test_a_number_that_is_none_is_named(tmp_path: Path) -> None:
     for wrong in ("1;5", "inf"):
         rows = [",".join([*names, "label"]), ",".join([wrong, *["0"] * (len(names) - 1), study.task.labels[0]])]
         with pytest.raises(ConfigError, match="row 1 of the reference set holds no number"):
-            read_reference(text_table(tmp_path, rows), study.task)
+            read_reference(text_table(tmp_path, rows), study.task, setting=SETTING)

@@ -149,7 +149,7 @@ def test_events_tell_all_of_it_and_are_read_back(tmp_path: Path) -> None:
     replies = {reply.site: reply for reply in (REPLIES[0], WITHHELD, REPLIES[2])}
     judged = evaluate(list(replies.values()), positive=1)
     log = events.EventLog(tmp_path / "events.jsonl", lambda event: None)
-    said = list(evaluated.told(2, judged, replies, seconds=1.0))
+    said = list(evaluated.told(2, judged, replies, seconds=1.0, vocabulary=[]))
     for event in said:
         log.emit(event)
         assert console.line(event)

@@ -14,17 +14,21 @@ from fedfm.errors import EngineError
 from fedfm.metrics.counts import LOSS_CAP
 from server_app.report import events, explanations
 from server_app.simulate import InProcessGrid
-from tests.unit.server_app.federation import LAYOUT, PARAMETERS, Hospital, Outcome, changed, client_app, federate
+from tests.unit.server_app.federation import (
+    LAYOUT,
+    PARAMETERS,
+    Hospital,
+    changed,
+    client_app,
+    federate,
+    left_out,
+)
 
 FOUR = ("a1", "b1", "c1", "d1")
 
 
 def four(**special: Hospital) -> dict[str, Hospital]:
     return {name: special.get(name, Hospital()) for name in FOUR}
-
-
-def left_out(outcome: Outcome) -> list[tuple[str, int, str, str]]:
-    return [(event.site, event.round, event.phase, event.code) for event in outcome.of(events.SiteLeftOut)]
 
 
 def test_every_round_adds_the_weighted_mean_of_the_updates(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Models of a round on public examples: every figure by document, exact."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedfm.arrays import Arrays
+from fedfm.config.study import Study
+from fedfm.examples import Example
+from fedfm.explain.agreement import rank_overlap, site_predictability
+from fedfm.explain.attribution import Method
+from fedfm.explain.audit import Audit, Watched, audit
+from fedfm.low_rank import FROZEN
+from fedfm.metrics.performance import Estimate
+from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
+from fedfm.parameters import load_trainable
+from server_app import model_host
+from server_app.explained import agreement
+from server_app.explanation_gates import mean_of_documents
+from server_app.reference import read_reference
+from server_app.report.explanations import ReferenceExplained, SitesAgree
+
+Credits = NDArray[np.float64]
+
+_RESAMPLES = 100
+"""Of documents, for how certain it is that a site credits other terms."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """All that a model of a round is made of: float32 trained parameters, and frozen ones as a request holds them."""
+
+    parameters: Arrays
+    frozen: Arrays
+
+
+def chosen(examples: Sequence[Example], count: int, *, seed: int) -> list[Example]:
+    """Return ``count`` examples, or all, whose labels are in proportion; the same ones for the same seed.
+
+    Args:
+        examples: Public.
+        count: At least 1.
+        seed: Public.
+    """
+    order = np.random.default_rng(seed).permutation(len(examples)).tolist()
+    by_label: dict[int, list[int]] = {}
+    for index in order:
+        by_label.setdefault(examples[index].label, []).append(index)
+    # the i-th of n of a label stands at (i + 1/2) / n, so that every stretch holds the labels in proportion
+    places = {index: (i + 0.5) / len(of) for of in by_label.values() for i, index in enumerate(of)}
+    return [examples[index] for index in sorted(sorted(order, key=places.__getitem__)[:count])]
+
+
+class ReferenceAudit:
+    """The study's model and public examples at the coordinator.
+
+    Args:
+        study: Names the reference set, and what its models are held against.
+
+    Raises:
+        ConfigError: The reference set cannot be used.
+        ModelError: The weights are absent, unreadable or not the pinned ones.
+    """
+
+    def __init__(self, study: Study) -> None:
+        asked = study.explainability
+        examples = read_reference(Path(asked.reference), study.task, setting="explainability.reference")
+        self._examples = chosen(examples, asked.reference_documents, seed=study.seed)
+        self._watched = Watched(asked.shortcuts, asked.swaps, asked.vocabulary)
+        self._method, self._seed = Method(asked.attribution, asked.steps, asked.baseline), study.seed
+        self._model, _ = model_host.build(study)
+        self._built = frozen_as_built(self._model, FROZEN.get(study.combining.rule, ""))
+
+    def standardise(self, statistics: Arrays) -> None:
+        """Standardise what the models read by pooled statistics; nothing where there are none."""
+        if statistics:
+            self._model.standard.set(statistics)
+
+    def look(self, loaded: Loaded, *, randomised: bool = False) -> Audit:
+        """Return a model's figures; the same random orders in every round, so that rounds are paired."""
+        load_trainable(self._model, loaded.parameters)
+        set_frozen(self._model, frozen_with(self._model, self._built, loaded.frozen))
+        rng = np.random.default_rng(self._seed)
+        return audit(
+            self._model, self._examples, method=self._method, watched=self._watched, rng=rng, randomised=randomised
+        )
+
+    def told(self, number: int, site: str, found: Audit) -> ReferenceExplained:
+        """Return the means of figures over documents, and the mean credit of each term that a document holds."""
+        means = {name: self._mean(figures) for name, figures in found.sums.items() if name != "documents"}
+        held, credited = np.flatnonzero(found.holds.any(axis=0)).tolist(), found.terms.mean(axis=0).tolist()
+        terms = {self._watched.vocabulary[place]: credited[place] for place in held}
+        return ReferenceExplained(number, site, len(self._examples), means, terms)
+
+    def agreed(self, number: int, audits: Mapping[str, Audit]) -> SitesAgree | None:
+        """Compare the sites' models with each other; None for fewer than two, or without a vocabulary."""
+        credited = {site: found.terms.mean(axis=0) for site, found in audits.items()}
+        if len(audits) < 2 or not self._watched.vocabulary:
+            return None
+        pairs = tuple(agreement(a, b, credited[a], credited[b]) for a, b in combinations(audits, 2))
+        profiles = np.stack([found.terms for found in audits.values()])
+        predicted = site_predictability(profiles, rng=np.random.default_rng(self._seed))
+        return SitesAgree(number, "reference", pairs, predicted)
+
+    def overlaps(self, audits: Mapping[str, Audit]) -> dict[str, Credits]:
+        """Return site to float64[1 + R]: rank overlap with the sites' median credits, then that of resamples.
+
+        Empty where a site, or the median, credits nothing.
+        """
+        credited = [found.terms.mean(axis=0) for found in audits.values()]
+        if not credited or not self._watched.vocabulary:
+            return {}
+        usual = np.median(credited, axis=0)
+        rng, size = np.random.default_rng(self._seed), len(self._examples)
+        weights = np.vstack([np.ones(size), rng.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)]) / size
+        found = {}
+        for site, of in audits.items():
+            each = [rank_overlap(credits_, usual) for credits_ in weights @ of.terms]
+            if each[0] is None:
+                return {}
+            found[site] = np.array([0.0 if overlap is None else overlap for overlap in each])
+        return found
+
+    def _mean(self, figures: Credits) -> Estimate:
+        return mean_of_documents(figures, np.random.default_rng(self._seed))

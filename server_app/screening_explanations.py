@@ -1,0 +1,121 @@
+"""What is refused of a site's explanations and checks before they are added to those of the others."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedfm.explanations import MOST_TERMS, figure_of, ranges
+from server_app.screening import MAX_NOISE, NOISE_WIDTH, PER_DECLARED, within
+from server_app.screening_sums import unasked
+
+_PHI = 0.4  # density of a normal distribution at its middle, the mean of its positive half
+
+_GATES_OF_SUMS = ("faithfulness", "completeness", "randomisation")
+_GATES_OF_LISTS = {"shortcut_mass": "shortcut", "swap_flip": "swap"}
+
+
+def gates_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the gates that a site can judge by sums of these names; those of a list are ``shortcut:name``.
+
+    Args:
+        names: As ``fedfm.explanations.check_names`` returns them; none give no gates.
+    """
+    of_lists = [
+        f"{_GATES_OF_LISTS[figure_of(name)]}:{name.partition(':')[2]}"
+        for name in names
+        if figure_of(name) in _GATES_OF_LISTS
+    ]
+    return (*_GATES_OF_SUMS, *of_lists) if names else ()
+
+
+def screen_explained(
+    sums: Mapping[str, float], sd: float, *, names: Collection[str], what: str, declared_patients: int
+) -> None:
+    """Let through only the sums that were asked for, with numbers that such a cohort can give; a site may have none.
+
+    Args:
+        sums: Name to the sum over audit documents, as a site sent them.
+        sd: Standard deviation of the noise in each, as the site states it.
+        names: Exactly what was asked for in this round; empty for nothing.
+        what: The field, for the message.
+        declared_patients: Cohort that the site joined with; with the noise it bounds the documents, and the documents
+            bound every other sum.
+
+    Raises:
+        IncompatibleUpdate: Other sums, or a number out of bounds.
+    """
+    within("ROUND-E015", f"{what}_sd", sd, (0.0, MAX_NOISE))
+    if not sums:
+        return
+    if set(sums) != set(names):
+        found = ", ".join(sorted(set(sums) ^ set(names))) if names else ", ".join(sorted(sums))
+        raise unasked(f"sums ({what})", found, ", ".join(names) or "none in this round")
+    documents, noise = sums["documents"], NOISE_WIDTH * sd
+    within("ROUND-E015", "the number of documents", documents, (-noise, _most(declared_patients) + noise))
+    largest = max(documents, 0.0) + noise
+    for name, (low, high) in ranges([name for name in sums if name != "documents"]).items():
+        within("ROUND-E015", "a sum of explanations", sums[name], (low * largest - noise, high * largest + noise))
+
+
+def screen_terms(
+    terms: NDArray[np.float64], sd: tuple[float, float], *, size: int, declared_patients: int, documents: float
+) -> None:
+    """Let through only credits of the study's vocabulary that such a cohort can give; a site may withhold them.
+
+    Args:
+        terms: float64[2, V] credits and documents, or float64[2, 0] for none, as a site sent them.
+        sd: Standard deviation of the noise in each credit, and in each number of documents, as the site states them.
+        size: V of the study; 0 where nothing is asked in this round.
+        declared_patients: Cohort that the site joined with.
+        documents: Documents that the site has explained at most: what it says in this answer, and the noise in it.
+
+    Raises:
+        IncompatibleUpdate: Another shape, or a number out of bounds.
+    """
+    within("ROUND-E015", "terms_sd", sd[0], (0.0, MAX_NOISE))
+    within("ROUND-E015", "term_documents_sd", sd[1], (0.0, MAX_NOISE))
+    if terms.shape == (2, 0):
+        return
+    if terms.shape != (2, size):
+        allowed = f"(2, {size}) or (2, 0)" if size else "(2, 0): none in this round"
+        raise unasked("credits of terms", str(terms.shape), allowed)
+    of_credit, of_count = (NOISE_WIDTH * noise for noise in sd)
+    most = min(_most(declared_patients), max(documents, 0.0))
+    for credited, held in terms.T.tolist():
+        within("ROUND-E015", "a term's number of documents", held, (-of_count, most + of_count))
+        largest = max(held, 0.0) + of_count + of_credit  # no document credits a term with more than 1
+        within("ROUND-E015", "a term's credit", credited, (-largest, largest))
+    spread = math.sqrt(size)
+    # a site shows the terms whose noised number is large: what noise alone adds to those is at most phi(0) each
+    of_noise = sd[1] * (_PHI * size + NOISE_WIDTH * spread)
+    within("ROUND-E015", "the terms of all documents", float(terms[1].sum()), (-of_noise, MOST_TERMS * most + of_noise))
+    longest = most + sd[0] * (spread + NOISE_WIDTH)  # each document's credits have length 1 at most
+    within("ROUND-E015", "the length of the credits", float(np.linalg.norm(terms[0])), (0.0, longest))
+
+
+def screen_failed(failed: Sequence[str], *, is_downweighted: bool, gates: Collection[str], is_told: bool) -> None:
+    """Let through only gates that the sums in the same answer can judge.
+
+    Args:
+        failed: Gates that the site names.
+        is_downweighted: Whether it asks that its update count half.
+        gates: Every gate of the study (``gates_of``); none where no check was asked for in this round.
+        is_told: Whether the answer holds the sums of a check.
+
+    Raises:
+        IncompatibleUpdate: A gate that does not exist or is named twice, or one that nothing in the answer speaks of.
+    """
+    allowed = gates if is_told else ()
+    wrong = [name for name in failed if name not in allowed]
+    if wrong:
+        raise unasked("a gate", wrong[0], ", ".join(sorted(allowed)) or "none without sums of a check")
+    if len(set(failed)) < len(failed):
+        raise unasked("a gate given twice", ", ".join(failed), "each once")
+    if is_downweighted and not failed:
+        raise unasked("half a weight", "no gate that has failed", "with a gate that has failed")
+
+
+def _most(declared_patients: int) -> float:
+    return float(PER_DECLARED * declared_patients)

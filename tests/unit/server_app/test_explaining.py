@@ -1,0 +1,301 @@
+"""Reasons on public examples: a logistic regression whose reasons are known, and what follows where they are lost."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedfm.arrays import Arrays
+from fedfm.config.compose import compose_study
+from fedfm.config.study import Study
+from fedfm.errors import ConfigError, EngineError
+from fedfm.examples import Example
+from fedfm.explain.audit import Audit
+from fedfm.low_rank import LORA_A, LORA_B, RESIDUAL_A, RESIDUAL_B, adapted
+from fedfm.model.low_rank import frozen_as_built
+from server_app.explaining import Explaining, alone, full_rounds
+from server_app.model_host import build
+from server_app.reference_audit import Loaded, ReferenceAudit, chosen
+from server_app.report import events, explanations
+from server_app.report.events import EventLog
+from server_app.report.judgements import FinalChosen
+from server_app.report.summary import summarise
+from server_app.report.verdict import verdict
+from server_app.updates import Updates
+from tests.unit.server_app.federation import Hospital, federate
+
+NUMERIC = ["task=heart_disease", "model=logistic", "adapter=full", "standardize=none", "task.mark_missing=false"]
+
+
+def table(folder: Path, rows: int = 40) -> Path:
+    """Public patients whose first column decides."""
+    chance, task = np.random.default_rng(2), compose_study(NUMERIC).value.task
+    values = {column.name: chance.uniform(column.low, column.high, rows).round(3) for column in task.columns}
+    first = task.columns[0]
+    middle = (first.low + first.high) / 2
+    labels = [task.labels[int(value > middle)] for value in values[first.name]]
+    path = folder / "reference.csv"
+    pd.DataFrame({**values, "label": labels}).to_csv(path, index=False)
+    return path
+
+
+def study_of(folder: Path, *overrides: str) -> Study:
+    names = [column.name for column in compose_study(NUMERIC).value.task.columns]
+    words = [
+        f"explainability.reference={table(folder)}",
+        f"explainability.shortcuts={{second: [{names[1]}]}}",
+        f"explainability.vocabulary=[{','.join(names)}]",
+    ]
+    return compose_study([*NUMERIC, *words, "rounds=12", *overrides]).value
+
+
+def deciding(like: Arrays, column: int, size: float = 3.0) -> Arrays:
+    """Return parameters that decide by one column alone."""
+    made = {name: np.zeros_like(array) for name, array in like.items()}
+    made["head.weight"][:, column] = [-size, size]
+    return made
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "events.jsonl", lambda event: None)
+
+
+def of(log: EventLog, kind: Any) -> list[Any]:
+    return [event for event in events.read_events(log.path) if isinstance(event, kind)]
+
+
+def updates_to(received: Arrays, made: dict[str, Arrays], folder: Path) -> Updates:
+    updates = Updates(received, folder)
+    for site, after in made.items():
+        updates.append(site, {name: after[name] - received[name] for name in received})
+    return updates
+
+
+def test_documents_are_in_proportion_and_the_same_for_the_same_seed() -> None:
+    examples = [Example("reference", int(n % 10 == 0), text=str(n)) for n in range(200)]
+    found = chosen(examples, 50, seed=3)
+    assert [example.label for example in found].count(1) == 5
+    assert found == chosen(examples, 50, seed=3) != chosen(examples, 50, seed=4)
+    assert chosen(examples, 500, seed=3) == examples
+    assert len({example.text for example in found}) == 50
+
+
+def test_every_model_is_seen_with_its_own_reasons(tmp_path: Path, log: EventLog) -> None:
+    """Sites decide by other columns; each is credited alone, and the list of the second column is of one site only."""
+    study = study_of(tmp_path, "explainability.warm_up=0.0")
+    _, zero = build(study)
+    names = [column.name for column in study.task.columns]
+    made = {f"site-{column}": deciding(zero, column) for column in range(5)}
+    explaining, received = Explaining(study, log), Loaded(zero, {})
+    with updates_to(zero, made, tmp_path) as updates:
+        explaining.measure(1, received, Loaded(made["site-0"], {}), updates, {})
+    seen = {event.site: event for event in of(log, explanations.ReferenceExplained)}
+    assert set(seen) == {"", *made}
+    for column in range(5):
+        event = seen[f"site-{column}"]
+        assert max(event.credits, key=lambda term: abs(event.credits[term])) == names[column]
+        assert event.means["shortcut_mass:second"].value == pytest.approx(float(column == 1), abs=1e-6)
+        assert event.means["comprehensiveness"].low > event.means["random_order"].high
+        assert event.documents == 32
+    assert seen[""].credits == pytest.approx(seen["site-0"].credits)
+    assert seen[""].means["sufficiency"] == seen["site-0"].means["sufficiency"]  # paired: the same documents and orders
+    assert "randomised_head" in seen[""].means
+    (agreed,) = of(log, explanations.SitesAgree)
+    assert agreed.source == "reference"
+    assert len(agreed.pairs) == 10
+    assert all(pair.rank_overlap < 0.9 for pair in agreed.pairs)
+    assert agreed.site_predictability.low > 0.7
+    judged = {(gate.gate, gate.subject): gate for gate in of(log, explanations.GateJudged)}
+    assert judged["faithfulness", ""].passed
+    assert judged["site_predictability", ""].passed is False
+    assert judged["modality", ""].passed is None
+    assert judged["regression:comprehensiveness", ""].passed is None
+    assert all(judged["faithfulness", site].passed for site in made)
+
+
+def test_a_site_that_decides_by_another_column_is_named(tmp_path: Path, log: EventLog) -> None:
+    study = study_of(tmp_path, "explainability.warm_up=0.0")
+    _, zero = build(study)
+    made = {f"site-{number}": deciding(zero, 0, 2.0 + 0.1 * number) for number in range(5)} | {"z": deciding(zero, 7)}
+    with updates_to(zero, made, tmp_path) as updates:
+        Explaining(study, log).measure(1, Loaded(zero, {}), Loaded(made["z"], {}), updates, {})
+    failed = [gate.subject for gate in of(log, explanations.GateJudged) if gate.gate == "outlier" and not gate.passed]
+    assert failed == ["z"]
+
+
+def test_pooled_statistics_are_what_the_model_is_seen_with(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "standardize=global")
+    model, zero = build(study)
+    audit, loaded = ReferenceAudit(study), Loaded(deciding(zero, 0), {})
+    before = audit.look(loaded)
+    statistics = {name: array.detach().numpy().copy() for name, array in model.standard.named_buffers()}
+    moved = {name: array + 1 if "center" in name or "mean" in name else array for name, array in statistics.items()}
+    assert moved.keys() == statistics.keys()
+    audit.standardise({})
+    np.testing.assert_array_equal(audit.look(loaded).sums["sufficiency"], before.sums["sufficiency"])
+    audit.standardise(moved)
+    assert not np.allclose(audit.look(loaded).sums["comprehensiveness"], before.sums["comprehensiveness"])
+
+
+@pytest.mark.parametrize("combining", ["ffa_svd", "fedex"])
+def test_frozen_parameters_that_travel_are_what_the_model_is_seen_with(combining: str, tmp_path: Path) -> None:
+    path = tmp_path / "reference.csv"
+    words = ("fever", "walking", "cough", "stable") * 3
+    rows = [f"{'deteriorated' if n % 2 else 'recovered'},{word} on the ward" for n, word in enumerate(words)]
+    path.write_text("\n".join(["label,text", *rows]) + "\n")
+    adapter = "ffa_lora" if combining == "ffa_svd" else "lora"
+    words_of = ["model=tiny", f"adapter={adapter}", f"combining={combining}", f"explainability.reference={path}"]
+    study = compose_study([*words_of, "privacy=none", "evaluation=exact"]).value
+    model, parameters = build(study)
+    chance = np.random.default_rng(1)
+    parameters = {name: chance.normal(size=of.shape).astype(np.float32) for name, of in parameters.items()}
+    audit = ReferenceAudit(study)
+    built = audit.look(Loaded(parameters, {}))
+    if combining == "ffa_svd":
+        frozen = {name: -array for name, array in frozen_as_built(model, "factor").items()}
+    else:
+        frozen = residual(parameters, chance)
+    changed = audit.look(Loaded(parameters, frozen))
+    assert not np.allclose(changed.sums["comprehensiveness"], built.sums["comprehensiveness"])
+    again = audit.look(Loaded(parameters, {}))  # nothing stays of what was loaded before
+    np.testing.assert_array_equal(again.sums["comprehensiveness"], built.sums["comprehensiveness"])
+
+
+def residual(parameters: Arrays, chance: np.random.Generator) -> Arrays:
+    found = {}
+    for layer in adapted(parameters):
+        rows, columns = len(parameters[layer + LORA_B]), parameters[layer + LORA_A].shape[1]
+        found[layer + RESIDUAL_B] = chance.normal(size=(rows, 2)).astype(np.float32)
+        found[layer + RESIDUAL_A] = chance.normal(size=(2, columns)).astype(np.float32)
+    return found
+
+
+def test_a_sites_model_is_what_it_was_sent_and_its_update(tmp_path: Path) -> None:
+    received = {"head.weight": np.ones((2, 3), np.float32)}
+    made = {"a": {"head.weight": np.full((2, 3), 3.0, np.float32)}}
+    with updates_to(received, made, tmp_path) as updates:
+        found = alone(Loaded(received, {"f": np.ones(1, np.float32)}), updates, "a")
+    np.testing.assert_array_equal(found.parameters["head.weight"], made["a"]["head.weight"])
+    assert found.frozen.keys() == {"f"}
+
+
+def test_a_reference_set_that_cannot_be_used_ends_the_run_before_it_begins(tmp_path: Path, log: EventLog) -> None:
+    study = study_of(tmp_path)
+    study.explainability.reference = str(tmp_path / "absent.csv")
+    with pytest.raises(ConfigError, match=r"explainability\.reference") as caught:
+        Explaining(study, log)
+    assert caught.value.code == "STUDY-E082"
+
+
+def test_sites_are_looked_at_in_the_first_some_and_the_last_round(tmp_path: Path) -> None:
+    assert full_rounds(study_of(tmp_path)) == {1, 5, 10, 12}
+    assert full_rounds(study_of(tmp_path, "explainability.every=4")) == {1, 4, 8, 12}
+
+
+class Planted:
+    """Stands for the audit of a model whose comprehensiveness a test decides, round by round."""
+
+    levels: Iterator[float] = iter(())
+
+    def __init__(self, study: Study) -> None:
+        self.at = np.random.default_rng(1).normal(0, 0.1, 32)
+
+    def standardise(self, statistics: Arrays) -> None:
+        pass
+
+    def look(self, loaded: Loaded, *, randomised: bool = False) -> Audit:
+        level = next(self.levels)
+        sums = {"comprehensiveness": level + self.at, "sufficiency": -level + self.at, "random_order": self.at}
+        return Audit(sums, [{}] * 32, np.zeros((32, 0)), np.zeros((32, 0), bool))
+
+    def told(self, number: int, site: str, found: Audit) -> explanations.ReferenceExplained:
+        return explanations.ReferenceExplained(number, site, 32, {}, {})
+
+    def agreed(self, number: int, audits: Any) -> None:
+        return None
+
+    def overlaps(self, audits: Any) -> dict[str, Any]:
+        return {}
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, rounds: int, *, lost: range) -> list[str]:
+    """Let the global model lose its reasons in these rounds; the two sites are looked at like it."""
+    full = {1, *range(5, rounds + 1, 5), rounds}
+    levels = [
+        0.0 if number in lost else 0.4 for number in range(1, rounds + 1) for _ in range(3 if number in full else 1)
+    ]
+    monkeypatch.setattr(Planted, "levels", iter(levels))
+    monkeypatch.setattr("server_app.explaining.ReferenceAudit", Planted)
+    return [f"rounds={rounds}", "explainability.reference=/public.csv"]
+
+
+TWO = {"a1": Hospital(), "b1": Hospital()}
+
+
+def marks(outcome: Any) -> list[int]:
+    return [event.round for event in outcome.of(explanations.ReasonsLost)]
+
+
+def test_lost_reasons_mark_the_rounds_until_they_are_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = federate(TWO, tmp_path, *planted(monkeypatch, 8, lost=range(5, 8)))
+    assert outcome.error is None
+    assert marks(outcome) == [5, 6, 7]
+    first = outcome.of(explanations.ReasonsLost)[0]
+    assert first.gates == ("regression:comprehensiveness", "regression:sufficiency")
+    assert first.reasons == ("comprehensiveness fell in rounds 5 and 6", "sufficiency fell in rounds 5 and 6")
+    judged = [gate for gate in outcome.of(explanations.GateJudged) if gate.gate == "regression:comprehensiveness"]
+    assert [gate.round for gate in judged if gate.passed is None] == [1, 2, 3]  # 2 of warm-up, 1 with none before
+    assert [gate.round for gate in judged if gate.passed is False] == [5, 6, 7]
+
+
+def test_nothing_is_marked_in_the_warm_up_or_for_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    early = federate(TWO, tmp_path / "a", *planted(monkeypatch, 3, lost=range(2, 4)), "explainability.warm_up=1.0")
+    assert not marks(early)
+    assert all(gate.passed is None for gate in early.of(explanations.GateJudged))
+    once = federate(TWO, tmp_path / "b", *planted(monkeypatch, 5, lost=range(4, 5)))
+    assert not marks(once)
+
+
+def test_a_run_that_stops_over_lost_reasons_keeps_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = planted(monkeypatch, 9, lost=range(5, 10))
+    outcome = federate(TWO, tmp_path, *overrides, "explainability.action=stop")
+    assert isinstance(outcome.error, EngineError)
+    assert outcome.error.code == "ROUND-E031"
+    assert marks(outcome) == [5, 6]
+    assert json.loads((tmp_path / "checkpoint.json").read_text())["round"] == 6
+    assert (tmp_path / "checkpoint-0006.safetensors").is_file()
+
+
+def test_marked_rounds_are_not_chosen_while_others_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = planted(monkeypatch, 6, lost=range(5, 7))
+    outcome = federate(TWO, tmp_path, *overrides, "fairness.final=best")
+    assert outcome.error is None
+    (final,) = outcome.of(FinalChosen)
+    assert final.round == 4  # all losses are equal, and the latest of equals is taken
+    assert final.reasons[0] == "rounds 5, 6 left out: aggregation has lost reasons there"
+
+
+def test_nothing_is_looked_at_without_a_reference_set(tmp_path: Path) -> None:
+    outcome = federate(TWO, tmp_path, "rounds=1")
+    assert not outcome.of(explanations.GateJudged)
+    assert not outcome.of(explanations.ReferenceExplained)
+    assert math.isfinite(outcome.of(events.RoundCombined)[0].seconds)
+
+
+def test_the_verdict_says_where_reasons_were_lost_and_whether_the_result_is_of_such_a_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = federate(TWO, tmp_path / "last", *planted(monkeypatch, 6, lost=range(5, 7)))
+    said = " ".join(verdict(summarise(outcome.happened)).reasons)
+    assert "has lost reasons that earlier models had, in rounds 5, 6; the result is the model of one of them." in said
+    back = federate(TWO, tmp_path / "back", *planted(monkeypatch, 7, lost=range(4, 6)))
+    said = " ".join(verdict(summarise(back.happened)).reasons)
+    assert "in rounds 4, 5; the result is the model of another round." in said
