@@ -129,6 +129,93 @@ def test_a_site_that_decides_by_another_column_is_named(tmp_path: Path, log: Eve
     assert failed == ["z"]
 
 
+def judged_of_lists(folder: Path, log: EventLog, *, wrong: Any = None) -> dict[tuple[str, str], bool | None]:
+    """What the gates of lists say where all are sent a model that leans on the second column, and one adds to it."""
+    first, second, third = [column.name for column in compose_study(NUMERIC).value.task.columns][:3]
+    lists = [
+        f"explainability.shortcuts={{second: [{second}], third: [{third}]}}",
+        f"explainability.swaps={{second: {{{second}: {second}}}, first: {{{first}: {first}}}}}",
+    ]
+    study = study_of(folder, *lists, "explainability.warm_up=0.0")
+    _, zero = build(study)
+    received = plus(deciding(zero, 0, 0.6), deciding(zero, 1, 0.4))
+    made = {"keeps": received, "firms": plus(received, deciding(zero, 0, 0.5))}
+    made["adds"] = plus(received, deciding(zero, 1, 1.5))
+    with pytest.MonkeyPatch.context() as patch, updates_to(received, made, folder) as updates:
+        if wrong is not None:
+            wrong(patch)
+        Explaining(study, log).measure(1, Loaded(received, {}), Loaded(made["adds"], {}), updates, {})
+    told = of(log, explanations.GateJudged)
+    assert all(gate.subject for gate in told if ":" in gate.gate and "regression" not in gate.gate)
+    return {(gate.gate, gate.subject): gate.passed for gate in told if gate.gate.startswith(("shortcut", "swap"))}
+
+
+def plus(one: Arrays, other: Arrays) -> Arrays:
+    return {name: one[name] + other[name] for name in one}
+
+
+ADDS = {
+    **{("shortcut:second", site): site != "adds" for site in ("keeps", "firms", "adds")},
+    **{("shortcut:third", site): True for site in ("keeps", "firms", "adds")},
+    **{("swap:second", site): site != "adds" for site in ("keeps", "firms", "adds")},
+    **{("swap:first", site): site != "firms" for site in ("keeps", "firms", "adds")},
+}
+
+
+def test_the_site_that_adds_to_a_leaning_is_named_and_not_those_that_received_it(tmp_path: Path, log: EventLog) -> None:
+    assert judged_of_lists(tmp_path, log) == ADDS
+
+
+def absolute(patch: pytest.MonkeyPatch) -> None:
+    """Held against nothing."""
+    look = ReferenceAudit.leanings
+
+    def nothing(self: ReferenceAudit, loaded: Loaded) -> dict[str, Any]:
+        share = look(self, loaded)
+        return {name: of if "share" in name else np.zeros_like(of) for name, of in share.items()}
+
+    patch.setattr(ReferenceAudit, "leanings", nothing)
+
+
+def against_another(patch: pytest.MonkeyPatch) -> None:
+    """Held against the new global model, which here is what the site that adds has made."""
+    measure = Explaining.measure
+
+    def mixed(self: Explaining, number: int, received: Loaded, made: Loaded, *of: Any) -> None:
+        look = ReferenceAudit.leanings
+        patch.setattr(ReferenceAudit, "leanings", lambda audit, _: look(audit, made))
+        measure(self, number, received, made, *of)
+
+    patch.setattr(Explaining, "measure", mixed)
+
+
+@pytest.mark.parametrize("fault", [absolute, against_another])
+def test_a_leaning_held_against_the_wrong_model_is_caught(fault: Any, tmp_path: Path, log: EventLog) -> None:
+    assert judged_of_lists(tmp_path, log, wrong=fault) != ADDS
+
+
+def test_no_list_is_judged_in_the_warm_up(tmp_path: Path, log: EventLog) -> None:
+    study = study_of(tmp_path, "explainability.warm_up=0.5")
+    _, zero = build(study)
+    with updates_to(zero, {"a": deciding(zero, 1)}, tmp_path) as updates:
+        Explaining(study, log).measure(1, Loaded(zero, {}), Loaded(zero, {}), updates, {})
+    (gate,) = [gate for gate in of(log, explanations.GateJudged) if gate.gate == "shortcut:second"]
+    assert (gate.subject, gate.passed) == ("a", None)
+    assert gate.estimate.value == pytest.approx(1.0, abs=1e-6)
+    assert "first rounds" in gate.reason
+
+
+def test_how_a_model_leans_is_what_the_whole_look_says(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    _, zero = build(study)
+    audit, loaded = ReferenceAudit(study), Loaded(deciding(zero, 1), {})
+    audit.look(Loaded(deciding(zero, 2), {}))  # nothing stays of what was loaded before
+    found, whole = audit.leanings(loaded), audit.look(loaded).sums
+    assert found.keys() == {name for name in whole if ":" in name}
+    for name, figures in found.items():
+        np.testing.assert_array_equal(figures, whole[name])
+
+
 def test_pooled_statistics_are_what_the_model_is_seen_with(tmp_path: Path) -> None:
     study = study_of(tmp_path, "standardize=global")
     model, zero = build(study)
@@ -213,6 +300,9 @@ class Planted:
         level = next(self.levels)
         sums = {"comprehensiveness": level + self.at, "sufficiency": -level + self.at, "random_order": self.at}
         return Audit(sums, [{}] * 32, np.zeros((32, 0)), np.zeros((32, 0), bool))
+
+    def leanings(self, loaded: Loaded) -> dict[str, Any]:
+        return {}
 
     def told(self, number: int, site: str, found: Audit) -> explanations.ReferenceExplained:
         return explanations.ReferenceExplained(number, site, 32, {}, {})
