@@ -6,7 +6,7 @@ What the coordinator hears, and whether the update is sent, is made of noised su
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from torch import nn
 
 from client_app import check_history, checked_model, gates, sum_gates
 from client_app.asked import Round
-from client_app.checks import audit_documents, look, with_own, without_what_was_learned
+from client_app.checks import audit_documents, leanings, look, with_own, without_what_was_learned
 from client_app.data.groups import declared_groups
 from client_app.explained import release_of_check, sums_of_check
 from client_app.gates import Gate
@@ -24,6 +24,8 @@ from client_app.training import Cohort
 from fedfm.arrays import Arrays
 from fedfm.errors import Withheld
 from fedfm.examples import Example
+from fedfm.explain.audit import Audit
+from fedfm.explanations import rises
 from fedfm.metrics.counts import LOSS_CAP
 from fedfm.schedule import warm_up_rounds
 
@@ -50,14 +52,19 @@ class Begun:
     Attributes:
         documents: N audit documents.
         losses: float64[N] of the received model, in nats.
+        leanings: Figures of every list to float64[N], of the received model.
     """
 
     documents: list[Example]
     losses: NDArray[np.float64]
+    leanings: gates.Figures
 
 
 def begin(asked: Round) -> Begun | None:
-    """Charge what will leave of the check, and note the received model's losses; None where no reasons are asked for.
+    """Charge what will leave of the check, and look at the received model; None where no reasons are asked for.
+
+    Guarantees:
+        The model and its gradients are left as they are.
 
     Raises:
         PrivacyBudgetExceeded: The budget does not allow it; nothing was computed.
@@ -67,8 +74,10 @@ def begin(asked: Round) -> Begun | None:
     release = release_of_check(asked)
     if release is not None:
         asked.charge("audit", "check", release)
-    documents = audit_documents(asked)
-    return Begun(documents, _losses(asked, documents))
+    documents, settings = audit_documents(asked), asked.study.explainability
+    watched = with_own(settings, asked.site.explanations)
+    leaning = leanings(asked.prepared.model, documents, settings, watched=watched)
+    return Begun(documents, _losses(asked, documents), leaning)
 
 
 def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
@@ -88,20 +97,27 @@ def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
     """
     if begun is None:
         return Check()
-    settings, release = asked.study.explainability, release_of_check(asked)
+    release = release_of_check(asked)
     is_full = release is not None or asked.request.round in full_rounds(asked.study.rounds)
-    watched = with_own(settings, asked.site.explanations)
-    model, documents = asked.prepared.model, begun.documents
-    found = look(model, documents, settings, watched=watched, randomised=is_full)
+    found = looked(asked, begun, randomised=is_full)
     figures = dict(found.sums)
     if is_full:
-        figures["randomised_all"] = without_what_was_learned(model, documents, settings)
+        settings, model = asked.study.explainability, asked.prepared.model
+        figures["randomised_all"] = without_what_was_learned(model, begun.documents, settings)
     _check_here(asked, begun, figures, update=update, is_full=is_full)
     checked_model.keep(asked)
     if release is None:
         return Check()
     sums, added = sums_of_check(asked, found, release, documents=len(begun.documents))
     return _acted(asked, shown_sums(asked, sums) if added == 0 else sums, added)
+
+
+def looked(asked: Round, begun: Begun, *, randomised: bool) -> Audit:
+    """Return the figures of the model that is loaded, and how much more it leans on each list than the received one."""
+    settings = asked.study.explainability
+    watched = with_own(settings, asked.site.explanations)
+    found = look(asked.prepared.model, begun.documents, settings, watched=watched, randomised=randomised)
+    return replace(found, sums={**found.sums, **rises(found.sums, begun.leanings)})
 
 
 def full_rounds(rounds: int) -> set[int]:
@@ -129,6 +145,7 @@ def _check_here(asked: Round, begun: Begun, figures: gates.Figures, *, update: A
     last = check_history.last_before(asked)
     norms, norm = () if last is None else last.norms, _norm(update)
     losses = _losses(asked, begun.documents)
+    received = {_of_received(name): values for name, values in begun.leanings.items()}
     judged = [
         gates.update(norm, norms),
         *_gates(asked, begun.documents, figures, last),
@@ -139,7 +156,7 @@ def _check_here(asked: Round, begun: Begun, figures: gates.Figures, *, update: A
     check_history.keep(
         asked,
         begun.documents,
-        {**figures, "loss_before": begun.losses, "loss": losses},
+        {**figures, **received, "loss_before": begun.losses, "loss": losses},
         full=is_full,
         counts=counts,
         gates=tuple(judged),
@@ -160,10 +177,11 @@ def _gates(
             yield gates.randomisation(name.replace("randomised", "randomisation"), figures[name], limit, _rng())
     for name in figures:
         figure, _, words = name.partition(":")
-        if figure == "shortcut_mass":
-            yield gates.shortcut(words, figures[name], figures[f"shortcut_share:{words}"], _rng())
-        elif figure == "swap_flip":
-            yield gates.swap(words, figures[name], _rng())
+        if figure == "mass_rise":
+            mass, share = figures[f"shortcut_mass:{words}"], figures[f"shortcut_share:{words}"]
+            yield gates.shortcut(words, mass, share, rise=figures[name], rng=_rng())
+        elif figure == "swap_rise":
+            yield gates.swap(words, figures[f"swap_flip:{words}"], rise=figures[name], rng=_rng())
     gains = figures["comprehensiveness"] - figures["random_order"]
     for attribute, group in asked.site.data.groups.items():
         of = [example.groups.get(attribute, "") for example in documents]
@@ -182,6 +200,12 @@ def _in_both(
     ]
     both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
+
+
+def _of_received(name: str) -> str:
+    """Return ``figure_before:list`` for ``figure:list``."""
+    figure, _, words = name.partition(":")
+    return f"{figure}_before:{words}"
 
 
 def _losses(asked: Round, documents: Sequence[Example]) -> NDArray[np.float64]:

@@ -92,6 +92,14 @@ def look(
     return replace(found, sums=_bounded(found.sums), terms=np.nan_to_num(found.terms, posinf=0.0, neginf=0.0))
 
 
+def leanings(
+    model: Classifier, documents: Sequence[Example], settings: Explainability, *, watched: Watched
+) -> dict[str, looks.Figures]:
+    """Return the figures of lists alone, document by document; as sample-level and bounded as those of ``look``."""
+    method = Method(settings.attribution, settings.steps, settings.baseline)
+    return _bounded(looks.leanings(model, documents, method=method, watched=watched))
+
+
 def without_what_was_learned(
     model: Classifier, documents: Sequence[Example], settings: Explainability
 ) -> looks.Figures:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client_app.gates import COMPLETENESS_MOST, ENRICHMENT_MOST, FLIPS_MOST, HEAD_MOST
-from fedfm.explanations import ranges
+from client_app.gates import COMPLETENESS_MOST, HEAD_MOST
+from fedfm.explanations import SHIFT_RISE_MOST, ranges
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 
 _Z = 1.96  # 95 % of a normal distribution
@@ -71,9 +71,8 @@ def _rules(sums: Mapping[str, float]) -> dict[str, _Rule]:
     }
     for name in sums:
         figure, _, words = name.partition(":")
-        if figure == "shortcut_mass":
-            weights = {name: 1.0, f"shortcut_share:{words}": -ENRICHMENT_MOST}
-            rules[f"shortcut:{words}"] = _Rule(weights, lambda found: found.low > 0)
-        elif figure == "swap_flip":
-            rules[f"swap:{words}"] = _Rule({name: 1.0}, lambda found: found.low > FLIPS_MOST)
+        if figure == "mass_rise":
+            rules[f"shortcut:{words}"] = _Rule({name: 1.0}, lambda found: found.low > 0)
+        elif figure == "swap_rise":
+            rules[f"swap:{words}"] = _Rule({name: 1.0}, lambda found: found.low > SHIFT_RISE_MOST)
     return rules

@@ -6,7 +6,8 @@ hospital's patients show; that is what the sites' own figures are for.
 The global model is looked at after every aggregation. In the first round, in every ``explainability.every``-th (the
 fifth where it is 0) and in the last, each site's update is, too, as if the model were its alone: what the site was
 sent, with the frozen parameters that it loaded, and its update; so that it means the same under every combining rule
-and optimizer, and is what the site itself has checked. In these rounds the global model's head is drawn anew as well.
+and optimizer, and is what the site itself has checked. How it leans on the study's lists is held against the model
+that it was sent, which may lean on them already. In these rounds the global model's head is drawn anew as well.
 
 A round is marked where the global model falls behind the best of the last rounds twice in a row: the two rounds.
 """
@@ -24,6 +25,7 @@ from fedfm.metrics.performance import LEAST_PATIENTS
 from fedfm.plan import explains
 from fedfm.schedule import warm_up_rounds
 from server_app import explanation_gates as gates
+from server_app import leaning_gates
 from server_app.aggregation import added
 from server_app.explanation_gates import Gate
 from server_app.reference_audit import Loaded, ReferenceAudit
@@ -119,6 +121,7 @@ class Explaining:
         return self._if_enough(number, judged, documents=len(found.terms))
 
     def _of_sites(self, number: int, at: ReferenceAudit, received: Loaded, updates: Updates) -> list[Gate]:
+        leaning = at.leanings(received)
         audits = {site: at.look(alone(received, updates, site)) for site in updates.sites}
         for site, found in audits.items():
             self._log.emit(at.told(number, site, found))
@@ -128,6 +131,7 @@ class Explaining:
         rng = np.random.default_rng(self._study.seed)
         judged = [
             *gates.faithfulness_of_sites(_deleted(audits), rng),
+            *leaning_gates.of_sites({site: found.sums for site, found in audits.items()}, leaning, rng),
             *gates.outliers(at.overlaps(audits)),
             gates.predictability(None if agreed is None else agreed.site_predictability),
         ]

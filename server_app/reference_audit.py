@@ -13,7 +13,7 @@ from fedfm.config.study import Study
 from fedfm.examples import Example
 from fedfm.explain.agreement import rank_overlap, site_predictability
 from fedfm.explain.attribution import Method
-from fedfm.explain.audit import Audit, Watched, audit
+from fedfm.explain.audit import Audit, Watched, audit, leanings
 from fedfm.low_rank import FROZEN
 from fedfm.metrics.performance import Estimate
 from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
@@ -82,12 +82,16 @@ class ReferenceAudit:
 
     def look(self, loaded: Loaded, *, randomised: bool = False) -> Audit:
         """Return a model's figures; the same random orders in every round, so that rounds are paired."""
-        load_trainable(self._model, loaded.parameters)
-        set_frozen(self._model, frozen_with(self._model, self._built, loaded.frozen))
+        self._load(loaded)
         rng = np.random.default_rng(self._seed)
         return audit(
             self._model, self._examples, method=self._method, watched=self._watched, rng=rng, randomised=randomised
         )
+
+    def leanings(self, loaded: Loaded) -> dict[str, Credits]:
+        """Return the figures of lists alone, equal to those that ``look`` gives."""
+        self._load(loaded)
+        return leanings(self._model, self._examples, method=self._method, watched=self._watched)
 
     def told(self, number: int, site: str, found: Audit) -> ReferenceExplained:
         """Return the means of figures over documents, and the mean credit of each term that a document holds."""
@@ -124,6 +128,10 @@ class ReferenceAudit:
                 return {}
             found[site] = np.array([0.0 if overlap is None else overlap for overlap in each])
         return found
+
+    def _load(self, loaded: Loaded) -> None:
+        load_trainable(self._model, loaded.parameters)
+        set_frozen(self._model, frozen_with(self._model, self._built, loaded.frozen))
 
     def _mean(self, figures: Credits) -> Estimate:
         return mean_of_documents(figures, np.random.default_rng(self._seed))

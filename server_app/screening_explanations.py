@@ -13,7 +13,7 @@ from server_app.screening_sums import unasked
 _PHI = 0.4  # density of a normal distribution at its middle, the mean of its positive half
 
 _GATES_OF_SUMS = ("faithfulness", "completeness", "randomisation")
-_GATES_OF_LISTS = {"shortcut_mass": "shortcut", "swap_flip": "swap"}
+_GATES_OF_LISTS = {"mass_rise": "shortcut", "swap_rise": "swap"}
 
 
 def gates_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedfm.examples import Example
 from fedfm.explain.attribution import Method
 from fedfm.explain.deletion import credited_order, paired_deletions, random_order
-from fedfm.explain.documents import TOGETHER, Explained, explained
+from fedfm.explain.documents import Explained, explained
 from fedfm.explain.randomisation import rank_correlation_after, sizes_of
 from fedfm.explain.shortcuts import mass_and_share
 from fedfm.explain.swaps import swap_effects
@@ -77,7 +77,7 @@ def audit(
         method: How words are credited.
         watched: Lists of words; those of a study give the sums of ``sum_names``.
         rng: Draws a seed for the head and one for each document.
-        randomised: Also draw the head anew, and add ``randomised_head``: the sums of ``check_names``.
+        randomised: Also draw the head anew, and add ``randomised_head``, before ``documents``.
 
     Guarantees:
         Every number is finite and in its range, whatever the parameters; what cannot be computed is 0.
@@ -102,16 +102,40 @@ def audit(
             sizes[place] = sizes_of(some, row)
             signed = _toward_positive(model, some, row)
             terms[place], holds[place] = term_credits(signed, some.inputs.names[row], watched.vocabulary)
-    for name, phrases in watched.swaps.items():
-        effects = swap_effects(model, examples, phrases, batch=TOGETHER)
-        sums[f"swap_shift:{name}"], sums[f"swap_flip:{name}"] = effects
+    sums |= _on_swaps(model, examples, watched.swaps)
     if randomised:
         sums["randomised_head"] = rank_correlation_after(
             model, examples, method=method, parts="head", seed=head_seed, before=sizes
         )
     sums["documents"] = np.ones(len(examples))
-    bounded = {name: _bounded(name, figures) for name, figures in sums.items()}
-    return Audit(sums=bounded, groups=[example.groups for example in examples], terms=terms, holds=holds)
+    return Audit(sums=_bounded(sums), groups=[example.groups for example in examples], terms=terms, holds=holds)
+
+
+def leanings(model: Classifier, examples: Sequence[Example], *, method: Method, watched: Watched) -> dict[str, Figures]:
+    """Look at N documents only for how a model leans on the lists: the figures of lists that ``audit`` gives, equal.
+
+    Nothing is deleted or drawn anew, so that it costs one pass of credits, and two of the model for each swap.
+
+    Args:
+        model: Without hooks; as before afterwards, bit by bit.
+        examples: The documents.
+        method: How words are credited.
+        watched: Lists of words; without any there is no figure and no cost.
+
+    Returns:
+        ``shortcut_mass:NAME``, ``shortcut_share:NAME``, ``swap_shift:NAME`` and ``swap_flip:NAME``, float64[N] each,
+        finite and in range.
+
+    Raises:
+        ModelError: As ``attribute``.
+        DataError: An example lacks what the model reads.
+    """
+    figures_of = ("shortcut_mass", "shortcut_share")
+    sums = {f"{figure}:{name}": np.zeros(len(examples)) for name in watched.shortcuts for figure in figures_of}
+    for some in explained(model, examples, method) if watched.shortcuts else ():
+        for name, figures in _on_shortcuts(some, watched.shortcuts).items():
+            sums[name][some.places] = figures
+    return _bounded(sums | _on_swaps(model, examples, watched.swaps))
 
 
 def _deleted(model: Classifier, some: Explained, seeds: Sequence[int]) -> dict[str, Figures]:
@@ -136,6 +160,16 @@ def _on_shortcuts(some: Explained, shortcuts: Mapping[str, Sequence[str]]) -> di
     return found
 
 
+def _on_swaps(
+    model: Classifier, examples: Sequence[Example], swaps: Mapping[str, Mapping[str, str]]
+) -> dict[str, Figures]:
+    found: dict[str, Figures] = {}
+    for name, phrases in swaps.items():
+        effects = swap_effects(model, examples, phrases, batch=TOGETHER)
+        found[f"swap_shift:{name}"], found[f"swap_flip:{name}"] = effects
+    return found
+
+
 def _toward_positive(model: Classifier, some: Explained, row: int) -> Figures:
     """Return float64[W]: of two classes credits for the positive one, which is the other's with the other sign."""
     task = model.recipe.task
@@ -144,6 +178,6 @@ def _toward_positive(model: Classifier, some: Explained, row: int) -> Figures:
     return -some.credits[row] if is_other else some.credits[row]
 
 
-def _bounded(name: str, figures: Figures) -> Figures:
+def _bounded(sums: Mapping[str, Figures]) -> dict[str, Figures]:
     """Return the figures finite and in range; parameters from a coordinator that lies may overflow."""
-    return np.clip(np.nan_to_num(figures), *RANGES[figure_of(name)])
+    return {name: np.clip(np.nan_to_num(figures), *RANGES[figure_of(name)]) for name, figures in sums.items()}

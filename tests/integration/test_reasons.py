@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from client_app import before_sending
+from client_app import before_sending, checks
 from client_app.gates import Gate
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
@@ -69,7 +70,7 @@ def test_training_is_bit_for_bit_the_same_with_and_without_checks(
 @contextmanager
 def watched_model(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compare all of the model before and after each check."""
-    finish = before_sending.finish
+    begin, finish = before_sending.begin, before_sending.finish
 
     def state(model: Any) -> Any:
         gradients = {name: p.grad for name, p in model.named_parameters()}
@@ -77,12 +78,16 @@ def watched_model(patch: pytest.MonkeyPatch) -> Iterator[None]:
         hooks = {name: len(module._forward_hooks) for name, module in model.named_modules()}
         return {n: t.clone() for n, t in model.state_dict().items()}, kept, hooks, model.training
 
-    def compared(asked: Any, *of: Any) -> Any:
-        before, found = state(asked.prepared.model), finish(asked, *of)
-        torch.testing.assert_close(state(asked.prepared.model), before, rtol=0, atol=0)
-        return found
+    def compared(how: Any) -> Any:
+        def look(asked: Any, *of: Any) -> Any:
+            before, found = state(asked.prepared.model), how(asked, *of)
+            torch.testing.assert_close(state(asked.prepared.model), before, rtol=0, atol=0)
+            return found
 
-    patch.setattr(before_sending, "finish", compared)
+        return look
+
+    patch.setattr(before_sending, "begin", compared(begin))
+    patch.setattr(before_sending, "finish", compared(finish))
     yield
 
 
@@ -230,14 +235,54 @@ def hospital_with_tag(folder: Path, *, decides: bool) -> Trainer:
 TAG = "explanations: {shortcuts: {tag: [portable, fixed]}, swaps: {tag: {portable: fixed, fixed: portable}}}\n"
 
 
-def test_a_planted_tag_is_found_where_it_decides_and_there_alone(tmp_path: Path, start: Arrays) -> None:
-    """The model's embeddings are random, so that the exchange tells more than how much credit a word has."""
-    learned = ("privacy=none", "training.local_steps=60", "training.learning_rate=1.0", *ALL)
-    passed = {}
-    for decides in (True, False):
-        folder = tmp_path / str(decides)
-        hospital_with_tag(folder, decides=decides).train(request(1, start, *learned))
-        (path,) = (folder / "state").glob("check-*.json")
-        passed[decides] = {gate["name"]: gate["passed"] for gate in json.loads(path.read_text())["gates"]}
-    assert (passed[True]["swap:own/tag"], passed[True]["shortcut:own/tag"]) == (False, False)
-    assert passed[False]["swap:own/tag"] is True
+LEARNED = ("privacy=none", "training.local_steps=40", "training.learning_rate=1.0", "explainability.steps=2", *ALL)
+
+
+def check_a_tag_is_found_where_it_is_taught_and_there_alone(folder: Path, start: Arrays) -> None:
+    """The model's embeddings are random, so that the exchange tells what the credit of a word does not.
+
+    One hospital's tag decides. It trains the start; what it makes of it goes to both, and leans on the tag already.
+    """
+    passed, said = {}, {}
+    teacher, other = (hospital_with_tag(folder / str(decides), decides=decides) for decides in (True, False))
+    learned = teacher.train(request(1, start, *LEARNED)).update
+    leaning = {name: start[name] + learned[name] for name in start}
+    for trainer in (teacher, other):
+        trainer.train(request(2, leaning, *LEARNED))
+    other.train(request(1, start, *LEARNED))
+    for name in ("True", "False"):
+        for path in (folder / name / "state").glob("check-*.json"):
+            kept = json.loads(path.read_text())
+            (gate,) = [gate for gate in kept["gates"] if gate["name"] == "swap:own/tag"]
+            passed[name, kept["round"]], said[name, kept["round"]] = gate["passed"], gate["reason"]
+            figures = kept["figures"]
+            rise = np.array(figures["swap_shift:own/tag"]) - np.array(figures["swap_shift_before:own/tag"])
+            np.testing.assert_array_equal(rise, figures["swap_rise:own/tag"])
+    assert passed == {("True", 1): False, ("True", 2): True, ("False", 1): True, ("False", 2): True}
+    assert "training here adds to that" in said["True", 1]
+    assert "the received model's already do" in said["True", 2]
+
+
+def test_a_planted_tag_is_found_where_it_is_taught_and_there_alone(tmp_path: Path, start: Arrays) -> None:
+    check_a_tag_is_found_where_it_is_taught_and_there_alone(tmp_path, start)
+
+
+@pytest.mark.parametrize("fault", ["absolute", "against itself"])
+def test_a_leaning_held_against_the_wrong_model_is_caught(
+    fault: str, tmp_path: Path, start: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = before_sending.finish
+
+    def wrong(asked: Any, begun: Any, update: Arrays) -> Any:
+        now = before_sending.leanings(
+            asked.prepared.model,
+            begun.documents,
+            asked.study.explainability,
+            watched=checks.with_own(asked.study.explainability, asked.site.explanations),
+        )
+        held = now if fault == "against itself" else {name: np.zeros_like(of) for name, of in now.items()}
+        return finish(asked, replace(begun, leanings=held), update)
+
+    monkeypatch.setattr(before_sending, "finish", wrong)
+    with pytest.raises(AssertionError, match=r"swap|\('True'"):
+        check_a_tag_is_found_where_it_is_taught_and_there_alone(tmp_path, start)

@@ -22,7 +22,7 @@ from fedfm.explanations import MOST_TERMS, RANGES, figure_of
 from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import load_trainable, trainable
-from tests.unit.client_app.looks import giving
+from tests.unit.client_app.looks import giving, leaning_by
 
 SETTINGS = Explainability(steps=2, shortcuts={"ward": ["ward"]}, swaps={"sex": {"woman": "man"}})
 WORDS = [f"word{letter}" for letter in "abcdefghijklmnopqrstuvwx"]
@@ -39,10 +39,13 @@ def test_figures_that_cannot_be_computed_or_lie_far_out_are_bounded(
     value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fedfm.explain.audit.audit", giving(lambda *_: value))
+    monkeypatch.setattr("fedfm.explain.audit.leanings", leaning_by(lambda *_: value))
     one = [Example("a", 0, text="t", row=0)]
     found = checks.look(nn.Identity(), one, SETTINGS, watched=checks.of_study(SETTINGS), randomised=True)  # type: ignore[arg-type]
     assert len(found.sums) == 10
-    for name, (figure,) in found.sums.items():
+    leaning = checks.leanings(nn.Identity(), one, SETTINGS, watched=checks.of_study(SETTINGS))  # type: ignore[arg-type]
+    assert len(leaning) == 4
+    for name, (figure,) in [*found.sums.items(), *leaning.items()]:
         low, high = RANGES[figure_of(name)]
         assert low <= figure <= high, name
         assert figure == max(low, 0.0) or not np.isnan(value), name  # not-a-number is nothing, not the most

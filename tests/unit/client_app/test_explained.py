@@ -24,7 +24,7 @@ from fedfm.explanations import MOST_TERMS, check_names, sum_names
 from fedfm.plan import of_split, sd
 from fedfm.privacy import epsilon
 from fedfm.schedule import warm_up_rounds
-from tests.unit.client_app.looks import Given, giving
+from tests.unit.client_app.looks import Given, giving, leaning_by
 from tests.unit.client_app.test_releases import asked, study_of
 
 LISTS = ("explainability.shortcuts={tag: [film]}", "explainability.swaps={sex: {woman: man}}")
@@ -40,9 +40,10 @@ def exactly(exact: NDArray[np.float64], sd: float) -> NDArray[np.float64]:
 
 
 @contextmanager
-def seen(given: Given, noise: Noise = exactly, terms: Any = None) -> Iterator[None]:
-    """Let looks give these figures, and leave out the noise."""
+def seen(given: Given, noise: Noise = exactly, terms: Any = None, received: Given = lambda *_: 0.0) -> Iterator[None]:
+    """Let looks give these figures, of the received model those others, and leave out the noise."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedfm.explain.audit.leanings", leaning_by(received))
         patch.setattr("fedfm.explain.audit.audit", giving(given, terms))
         patch.setattr(explained, "noised_sums", noise)
         patch.setattr(before_sending, "without_what_was_learned", lambda _, of, __: np.zeros(len(of)))
@@ -52,14 +53,13 @@ def seen(given: Given, noise: Noise = exactly, terms: Any = None) -> Iterator[No
 def released(audit: list[Example], number: int = 3, **of: Any) -> tuple[Explained, dict[str, float]]:
     """What leaves of an evaluation and of a check."""
     study = study_of("explainability.documents=1000", *LISTS, VOCABULARY, *of.pop("overrides", ()))
-    question = asked(study, audit=audit, logits={e.row: [0.0, 0.0] for e in audit}, number=number, **of)
+    question = asked(study, audit=audit, logits=zeros(audit), number=number, **of)
     release = explained.release_of_check(question)
     told = {}
     if release is not None:
-        documents = checks.audit_documents(question)
-        watched = checks.with_own(study.explainability, question.site.explanations)
-        found = checks.look(question.prepared.model, documents, study.explainability, watched=watched, randomised=True)
-        told, _ = explained.sums_of_check(question, found, release, documents=len(documents))
+        begun = before_sending.begin(question)
+        found = before_sending.looked(question, begun, randomised=True)
+        told, _ = explained.sums_of_check(question, found, release, documents=len(begun.documents))
     return explain(question), told
 
 
@@ -81,6 +81,10 @@ def by_text(name: str, document: Example) -> float:
     return EXTREME[(int(document.text or 0) + len(name)) % len(EXTREME)]
 
 
+def by_text_before(name: str, document: Example) -> float:
+    return EXTREME[(3 * int(document.text or 0) + 2) % len(EXTREME)]
+
+
 def any_credits(examples: list[Example]) -> dict[int, NDArray[np.float64]]:
     """Credits as long as they may be, of as many terms as may be."""
     found = {}
@@ -93,7 +97,8 @@ def any_credits(examples: list[Example]) -> dict[int, NDArray[np.float64]]:
 
 
 def check_a_unit_moves_no_more_than_stated(examples: list[Example], unit: str) -> None:
-    with seen(by_text, terms=any_credits(examples)), pytest.MonkeyPatch.context() as patch:
+    look = seen(by_text, terms=any_credits(examples), received=by_text_before)
+    with look, pytest.MonkeyPatch.context() as patch:
         patch.setattr(explained, "LEAST_PATIENTS", -math.inf)  # all terms are told, so that all are compared
         overrides = (f"privacy.unit={unit}",)
         whole, of_check = released(examples, overrides=overrides)
@@ -166,6 +171,26 @@ def test_noise_is_the_plans_in_units_of_the_sensitivity() -> None:
     assert tuple(again.explanation) == sum_names(question.study)
 
 
+@settings(max_examples=30, deadline=None)
+@given(examples=rows())
+def test_a_rise_is_the_trained_model_minus_the_received_document_by_document(examples: list[Example]) -> None:
+    """Within [-1, 1] whatever the figures; what does not rise does not show, however much the model leans."""
+    question = asked(study_of("explainability.documents=1000", *LISTS), audit=examples, logits=zeros(examples))
+    for received in (by_text_before, by_text, lambda *_: 0.0):
+        with seen(by_text, received=received):
+            begun = before_sending.begin(question)
+            found = before_sending.looked(question, begun, randomised=False).sums
+        for rise, figure in (("mass_rise:tag", "shortcut_mass:tag"), ("swap_rise:sex", "swap_shift:sex")):
+            assert np.abs(found[rise]).max() <= 1
+            before = [min(1.0, max(0.0, np.nan_to_num(received(figure, e)))) for e in begun.documents]
+            assert found[rise].tolist() == (found[figure] - np.array(before)).tolist()
+            assert received is not by_text or not found[rise].any()
+
+
+def zeros(examples: list[Example]) -> dict[int, list[float]]:
+    return {example.row: [0.0, 0.0] for example in examples}
+
+
 def test_a_term_of_too_few_documents_is_nothing_in_both_rows() -> None:
     examples = [Example(f"p{n}", 0, text="t", row=n) for n in range(12)]
     credited = {n: np.array([0.3 if n < held else 0.0 for held in (10, 11, 12)]) for n in range(12)}
@@ -206,6 +231,7 @@ def test_every_release_is_charged_before_anything_is_looked_at(tmp_path: Path, m
     one = [Example("p0", 0, text="t", row=0)]
     question = asked(study_of(VOCABULARY), audit=one, logits={0: [0.0, 0.0]}, state=tmp_path, kind=Round)
     monkeypatch.setattr("fedfm.explain.audit.audit", breaks)
+    monkeypatch.setattr("fedfm.explain.audit.leanings", breaks)
     monkeypatch.setattr(before_sending, "_losses", breaks)
     for how in (explain, before_sending.begin):
         with pytest.raises(MemoryError):

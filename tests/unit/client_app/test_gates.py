@@ -41,6 +41,14 @@ def regressed(of: Floats) -> Gate:
     return gates.regression(np.zeros_like(of), -of, rng())
 
 
+def leaning(mass: Floats, rise: Floats) -> Gate:
+    return gates.shortcut("tag", mass, np.full_like(mass, 0.1), rise=rise, rng=rng())
+
+
+def exchanged(flips: int, rise: Floats) -> Gate:
+    return gates.swap("sex", (np.arange(len(rise)) < flips).astype(float), rise=rise, rng=rng())
+
+
 CASES = [
     (gain(around(0.1)), True),
     (gain(around(0.02)), False),  # half a standard error and more beyond nothing is not certain
@@ -53,10 +61,14 @@ CASES = [
     (gates.randomisation("head", constant(0.29), gates.HEAD_MOST, rng()), True),
     (gates.randomisation("head", constant(0.6), gates.HEAD_MOST, rng()), False),
     (gates.randomisation("all", constant(0.31), gates.ALL_MOST, rng()), False),
-    (gates.shortcut("tag", constant(0.15), constant(0.1), rng()), True),
-    (gates.shortcut("tag", constant(0.16), constant(0.1), rng()), False),
-    (gates.swap("sex", np.arange(40) < 1.0, rng()), True),  # one of 40 may be chance
-    (gates.swap("sex", np.arange(40) < 8.0, rng()), False),
+    (leaning(constant(0.15), around(0.05)), True),
+    (leaning(constant(0.16), around(0.05)), False),
+    (leaning(constant(0.16), around(0.02)), True),  # it may not rise
+    (leaning(constant(0.16), around(-0.05)), True),
+    (exchanged(1, around(0.2)), True),  # one of 40 may be chance
+    (exchanged(8, around(0.2)), False),
+    (exchanged(8, around(0.06)), True),  # it may rise by less
+    (exchanged(8, around(-0.2)), True),
     (gates.utility(constant(0.6), around(0.64), rng()), True),
     (gates.utility(constant(0.6), around(0.8), rng()), False),
     (gates.utility(constant(0.6), constant(0.1), rng()), True),
@@ -78,25 +90,51 @@ def test_few_documents_are_not_judged() -> None:
         complete(few),
         regressed(few),
         gates.randomisation("head", few, gates.HEAD_MOST, rng()),
-        gates.shortcut("tag", few, few, rng()),
-        gates.swap("sex", few, rng()),
+        leaning(few, few),
+        exchanged(5, few),
         gates.utility(few, few, rng()),
         gates.groups("sex", np.ones(30), ["f"] * 20 + ["m"] * 10, ["f", "m"], rng()),
     ]
     assert {(gate.passed, gate.estimate) for gate in judged} == {(None, None)}
-    assert gates.shortcut("tag", np.zeros(40), np.zeros(40), rng()).passed is None  # words that nobody has written
+    nobody = gates.shortcut("tag", np.zeros(40), np.zeros(40), rise=np.zeros(40), rng=rng())
+    assert nobody.passed is None  # words that nobody has written
     assert gain(np.ones(LEAST)).passed is True
 
 
 def test_a_shortcut_in_one_document_is_chance_and_in_many_is_found() -> None:
     share, mass = constant(0.0), constant(0.0)
     share[0], mass[0] = 0.05, 0.9
-    assert gates.shortcut("tag", mass, share, rng()).passed is True
+    assert gates.shortcut("tag", mass, share, rise=mass, rng=rng()).passed is True
     share[:20], mass[:20] = 0.05, 0.4
-    found = gates.shortcut("tag", mass, share, rng())
+    found = gates.shortcut("tag", mass, share, rise=mass, rng=rng())
     assert found.passed is False
     assert found.estimate is not None
-    assert found.estimate.value == pytest.approx(8.0)
+    assert found.estimate.value == pytest.approx(0.2)  # of the rise, from nothing
+
+
+@pytest.mark.parametrize("leans", [True, False])
+@pytest.mark.parametrize("rises", [True, False])
+def test_each_of_four_cases_is_said_and_only_one_fails(leans: bool, rises: bool) -> None:
+    """A leaning that another hospital has taught is said, and is not this one's fault."""
+    rise = around(0.3 if rises else -0.1)
+    judged = [leaning(constant(0.4 if leans else 0.1), rise), exchanged(20 if leans else 0, rise)]
+    for gate in judged:
+        assert gate.passed is not (leans and rises)
+        assert ("the received model" in gate.reason) is (leans and not rises)
+        assert ("does not add to that" in gate.reason) is (leans and not rises)
+        assert ("and training here adds to that" in gate.reason) is (leans and rises)
+        assert gate.estimate is not None
+        assert gate.estimate.value == pytest.approx(0.3 if rises else -0.1)
+    assert len({gate.reason for gate in judged}) == 2
+
+
+def test_a_rise_is_seen_document_by_document() -> None:
+    """Documents differ far more in how they lean than the two models do."""
+    before = np.random.default_rng(8).uniform(0.2, 0.8, 40)
+    mass = before + 0.02 + around(0.0, sd=0.01)
+    assert leaning(mass, mass - before).passed is False
+    shuffled = before[np.random.default_rng(9).permutation(40)]
+    assert leaning(mass, mass - shuffled).passed is True  # not paired, it is lost between the documents
 
 
 def test_groups_are_compared_two_by_two_and_unlisted_ones_are_left_out() -> None:
@@ -132,7 +170,11 @@ def test_pairing_sees_what_two_groups_of_documents_would_not() -> None:
 @given(values=st.lists(st.floats(-1, 1), min_size=0, max_size=40))
 def test_whatever_the_figures_nothing_is_left_undefined(values: list[float]) -> None:
     of = np.array(values, dtype=np.float64)
-    judged = [gain(of), gates.shortcut("tag", abs(of), abs(of), rng()), gates.swap("sex", abs(of), rng())]
+    judged = [
+        gain(of),
+        gates.shortcut("tag", abs(of), abs(of), rise=of, rng=rng()),
+        gates.swap("sex", abs(of), rise=of, rng=rng()),
+    ]
     judged += [gates.groups("sex", of, ["a", "b"] * 20, ["a", "b"], rng())] if len(of) == 40 else []
     for gate in judged:
         ends = [] if gate.estimate is None else [gate.estimate.low, gate.estimate.value, gate.estimate.high]

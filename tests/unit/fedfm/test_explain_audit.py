@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from fedfm.config.compose import compose_study
 from fedfm.examples import Example
 from fedfm.explain.attribution import ATTRIBUTIONS, Method, integrated_gradients
-from fedfm.explain.audit import Audit, Watched, audit
+from fedfm.explain.audit import Audit, Watched, audit, leanings
 from fedfm.explain.deletion import credited_order, deletions, random_order
 from fedfm.explain.randomisation import rank_correlation_after
 from fedfm.explain.shortcuts import mass_and_share
 from fedfm.explain.swaps import swap_effects
 from fedfm.explain.terms import term_credits
 from fedfm.explain.words import word_credits
-from fedfm.explanations import MOST_TERMS, check_names, ranges, sum_names
+from fedfm.explanations import MOST_TERMS, check_names, ranges, rises, sum_names
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import load_trainable, trainable
 from tests.unit.fedfm.judged_cases import columns_model, notes, random_credits, rows, text_model
@@ -88,11 +88,52 @@ def test_the_sums_are_those_of_the_study_in_its_order() -> None:
     study = compose_study([]).value
     asked = dataclasses.replace(study.explainability, shortcuts=dict(WATCHED.shortcuts), swaps=dict(WATCHED.swaps))
     study = dataclasses.replace(study, explainability=asked)
-    for randomised, names in ((False, sum_names(study)), (True, check_names(study))):
+    of_model = sum_names(study)
+    for randomised, names in ((False, of_model), (True, (*of_model[:-1], "randomised_head", "documents"))):
         for examples in (notes(3, seed=1), []):
             found = look(text_model(), examples, randomised=randomised)
             assert tuple(found.sums) == names
             assert bounded(found, documents=len(examples))
+    assert check_names(study) == (
+        *("comprehensiveness", "random_order", "completeness_error", "mass_rise:all", "mass_rise:ward"),
+        *("swap_rise:state", "randomised_head", "documents"),
+    )
+    both = found.sums | rises(found.sums, found.sums)  # all that a site tells is of one look and the one before
+    assert set(check_names(study)) <= set(both)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, math.nan, 1e38])
+def test_how_a_model_leans_is_what_the_audit_says_and_leaves_it_as_it_is(value: float) -> None:
+    model, examples = text_model(), notes(19, seed=3)
+    with torch.no_grad():
+        model.head.weight.mul_(value)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = leanings(model, examples, method=Method(steps=4), watched=WATCHED)
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0, equal_nan=True)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    whole = look(model, examples).sums
+    assert found.keys() == {name for name in whole if ":" in name}
+    for name, figures in found.items():
+        np.testing.assert_array_equal(figures, whole[name], err_msg=name)
+    for name, figures in rises(found, found).items():
+        assert not figures.any(), name
+    assert not leanings(model, examples, method=Method(steps=4), watched=Watched())
+
+
+def test_a_rise_is_of_the_figure_and_the_list_that_it_names() -> None:
+    """Closed case: a column model that learns c0 leans on it by its share of the weights, before and after."""
+    watched = Watched(shortcuts={"tag": ["c0"], "other": ["c1"]}, swaps={"tag": {"c0": ""}})
+    examples = [Example("a", 1, columns=(1.0, 1.0))]
+    of = [
+        leanings(columns_model(weights), examples, method=Method(steps=50), watched=watched)
+        for weights in ([1.0, 3.0], [3.0, 1.0])
+    ]
+    found = rises(of[1], of[0])
+    assert found["mass_rise:tag"] == pytest.approx([0.5], abs=1e-4)
+    assert found["mass_rise:other"] == pytest.approx([-0.5], abs=1e-4)
+    assert found["swap_rise:tag"].tolist() == (of[1]["swap_shift:tag"] - of[0]["swap_shift:tag"]).tolist()
+    assert found["swap_rise:tag"] > 0.5
+    assert found.keys() == {"mass_rise:tag", "mass_rise:other", "swap_rise:tag"}
 
 
 def test_credit_is_told_for_the_positive_class_of_two_and_for_the_predicted_of_more() -> None:

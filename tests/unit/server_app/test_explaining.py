@@ -214,6 +214,9 @@ class Planted:
         sums = {"comprehensiveness": level + self.at, "sufficiency": -level + self.at, "random_order": self.at}
         return Audit(sums, [{}] * 32, np.zeros((32, 0)), np.zeros((32, 0), bool))
 
+    def leanings(self, loaded: Loaded) -> dict[str, Any]:
+        return {}
+
     def told(self, number: int, site: str, found: Audit) -> explanations.ReferenceExplained:
         return explanations.ReferenceExplained(number, site, 32, {}, {})
 

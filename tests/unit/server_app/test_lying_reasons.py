@@ -136,9 +136,11 @@ def check(**change: float) -> Any:
 
 OF_CHECKS: dict[str, tuple[Any, str]] = {
     **{f"documents {n:g}": (check(documents=n), "ROUND-E015") for n in (*BAD_NUMBERS, -2.0, 700.0)},
-    **{f"a sum {n:g}": (check(sufficiency=n), "ROUND-E015") for n in (*BAD_NUMBERS, 10.5, -10.5)},
+    **{f"a sum {n:g}": (check(comprehensiveness=n), "ROUND-E015") for n in (*BAD_NUMBERS, 10.5, -10.5)},
     **{f"noise {n:g}": (changed(check_sd=n), "ROUND-E015") for n in (-1.0, 2e4, 1e308, math.inf)},
-    "a sum that nobody asked for": (check(**{"swap_flip:ward": 0.0}), "ROUND-E014"),
+    **{f"a rise {n:g}": (check(**{"swap_rise:sex": n}), "ROUND-E015") for n in (*BAD_NUMBERS, 10.5, -10.5)},
+    "a sum that nobody asked for": (check(**{"swap_rise:ward": 0.0}), "ROUND-E014"),
+    "a figure of the global model": (check(**{"swap_flip:sex": 0.0}), "ROUND-E014"),
     "a gate that does not exist": (gate("honesty"), "ROUND-E014"),
     "a gate of no list": (gate("shortcut:ward"), "ROUND-E014"),
     "a gate without end": (gate("x" * 100_000), "ROUND-E014"),
@@ -180,7 +182,7 @@ def test_a_site_may_withhold_and_may_name_the_gates_of_the_studys_lists(tmp_path
 
 def test_gates_are_those_of_the_lists() -> None:
     assert gates_of(()) == ()
-    assert gates_of(("swap_shift:sex", "swap_flip:sex", "shortcut_mass:tag", "documents"))[3:] == (
+    assert gates_of(("swap_rise:sex", "comprehensiveness", "mass_rise:tag", "documents"))[3:] == (
         "swap:sex",
         "shortcut:tag",
     )
