@@ -126,18 +126,21 @@ def full_rounds(rounds: int) -> set[int]:
 
 
 def _acted(asked: Round, sums: Mapping[str, float], added: float) -> Check:
-    """Judge the sums as they leave, and do what the site's policy says."""
+    """Judge the sums as they leave, and do what the site's policy says about the model.
+
+    Credits that do not add up say that the explanation is unreliable, and nothing against the model.
+    """
     failed = () if asked.request.round <= warm_up_rounds(asked.study) else sum_gates.failed(sums, sd=added)
-    action = asked.site.policy.on_failed_check
-    if failed and action == "withhold":
+    action, of_model = asked.site.policy.on_failed_check, [gate for gate in failed if gate != "completeness"]
+    if of_model and action == "withhold":
         raise Withheld(
             "SITE-E168",
             "the trained model decides for reasons that do not hold, and is not sent",
             where=f"policy.on_failed_check of {asked.site.id}",
-            found=", ".join(failed),
+            found=", ".join(of_model),
             fix="look at the report's part on reasons; change the study, or let the hospital set flag or downweight",
         )
-    return Check(sums, added, failed, downweighted=bool(failed) and action == "downweight")
+    return Check(sums, added, failed, downweighted=bool(of_model) and action == "downweight")
 
 
 def _check_here(asked: Round, begun: Begun, figures: gates.Figures, *, update: Arrays, is_full: bool) -> None:

@@ -38,7 +38,7 @@ of the model that it was trained from, on the same document: what a site receive
 ENRICHMENT_MOST = 1.5
 """Times the credit that a list's words may hold of what their number says."""
 
-SHIFT_RISE_MOST = 0.05
+SHIFT_RISE_MOST = 0.15
 """Probability of the predicted class by which an exchange may change answers more than in the received model."""
 
 MOST_TERMS = 16

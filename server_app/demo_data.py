@@ -95,7 +95,7 @@ def make_demo_data(
     """Write synthetic hospitals, public notes and the facts planted in them; return each site's ``site.yaml``.
 
     A hospital depends on the seed and its place alone: making more of them changes none.
-    There are one to four notes for each patient, each of 20 to 50 words.
+    There are one to four notes for each patient, each of 20 to 54 words.
 
     Args:
         directory: Gets ``<site>/cohort.csv``, ``<site>/site.yaml``, ``reference.csv`` and ``facts.json``; files there

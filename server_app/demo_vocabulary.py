@@ -127,7 +127,7 @@ PLANS = (
 
 WARDS = ("medical", "surgical", "cardiology", "geriatric", "respiratory")
 
-SCANNER_TAG = "portable film"
+SCANNER_TAG = "portable film by the mobile unit"
 """Written in a note when the mobile X-ray unit was used; says something about the outcome at one hospital only."""
 
 ABBREVIATIONS = (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedfm.examples import Example
 from fedfm.explain.attribution import Method
 from fedfm.explain.deletion import credited_order, paired_deletions, random_order
-from fedfm.explain.documents import Explained, explained
+from fedfm.explain.documents import TOGETHER, Explained, explained
 from fedfm.explain.randomisation import rank_correlation_after, sizes_of
 from fedfm.explain.shortcuts import mass_and_share
 from fedfm.explain.swaps import swap_effects

@@ -29,6 +29,7 @@ from fedfm.errors import PrivacyBudgetExceeded
 from fedfm.examples import Example, Splits
 from fedfm.explanations import sum_names
 from fedfm.metrics.counts import LOSS_CAP
+from fedfm.model.standardization import of_columns
 from fedfm.plan import plan, sd
 from fedfm.privacy import Release
 from fedfm.schedule import evaluation_rounds
@@ -49,6 +50,10 @@ class AsGiven(nn.Module):
     """Its states are its logits; counts its calls."""
 
     calls = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.standard = of_columns(1)
 
     def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
         self.calls += 1

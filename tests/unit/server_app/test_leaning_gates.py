@@ -44,8 +44,8 @@ def test_only_who_adds_for_certain_is_named() -> None:
     trained = {
         "keeps": received,
         "falls": figures(received["shortcut_mass:tag"] - 0.2, received["swap_shift:tag"] - 0.2),
-        "little": figures(received["shortcut_mass:tag"] + around(0, seed=1), received["swap_shift:tag"] + 0.04),
-        "adds": figures(received["shortcut_mass:tag"] + 0.1, received["swap_shift:tag"] + around(0.1, seed=2)),
+        "little": figures(received["shortcut_mass:tag"] + around(0, seed=1), received["swap_shift:tag"] + 0.14),
+        "adds": figures(received["shortcut_mass:tag"] + 0.1, received["swap_shift:tag"] + around(0.3, seed=2)),
     }
     assert verdicts(trained, received) == {
         (gate, site): site != "adds" for gate in ("shortcut:tag", "swap:tag") for site in trained
