@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from client_app.cohorts import Prepared
 from client_app.data.split import division
 from client_app.ledger import Charge, Ledger, Limits, Split
+from fedfm.config.compose import study_to_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.plan import Plan
@@ -40,9 +42,23 @@ class Round:
         """Whether the study has a privacy mechanism."""
         return self.study.privacy.mechanism != "none"
 
-    def kept(self, what: str, suffix: str = ".json") -> Path:
-        """Return the file of what is made once, or kept over rounds: of this run, this study and this cohort."""
-        told = [self.request.run, self.request.study, self.site.cohort or self.site.id, self.site.declared_patients]
+    def kept(self, what: str, suffix: str = ".json", *, of: Sequence[str] = ()) -> Path:
+        """Return the file of what is made once, or kept over rounds: of this run, this study and this cohort.
+
+        Args:
+            what: What is kept.
+            suffix: Of the file.
+            of: What else of the site file it was made by.
+        """
+        study = study_to_json(self.study)  # as it was read: how the coordinator wrote it makes no other study
+        return self._file(what, suffix, [study, str(self.site.declared_patients), *of])
+
+    def kept_in_run(self, what: str) -> Path:
+        """Return the file of what leaves once in a run, whichever study asks in it."""
+        return self._file(what, ".json", [])
+
+    def _file(self, what: str, suffix: str, of: list[str]) -> Path:
+        told = [self.request.run, self.site.cohort or self.site.id, *of]
         return Path(self.site.state) / f"{what}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}{suffix}"
 
     def charge(self, split: Split, purpose: str, release: Release) -> None:

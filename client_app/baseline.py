@@ -4,6 +4,7 @@ The model stays here; with privacy its training is noised and charged like any o
 answers leaves with the closing evaluation.
 """
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -18,31 +19,38 @@ from client_app.reweighting import Table, noisy_table_once
 from client_app.rounds import load_received
 from client_app.scores import logits_of, owners_of, positive_of, probabilities_of
 from fedfm.arrays import Arrays
+from fedfm.errors import PrivacyBudgetExceeded
 from fedfm.metrics.counts import columns, patient_cells
 from fedfm.parameters import load_trainable, trainable
 from fedfm.plan import sd
 from fedfm.privacy import Release
 from fedfm.schedule import closing_round
 
+logger = logging.getLogger(__name__)
+
 
 def count_alone(asked: Round) -> tuple[Table, float]:
     """Return test patients by label and score of the model trained alone, and the noise in each number.
 
     In the closing evaluation of a study that asks for it; else float64[C, 0] and 0. Asked again, the site sends the
-    same numbers and charges nothing.
+    same numbers and charges nothing. Where the budget does not allow it, as after a round that was trained twice, there
+    is none either: the ledger says so, which knows no data, and the rest of the evaluation is paid for already.
 
     Guarantees:
         The model's parameters are afterwards those that the request brought.
 
     Raises:
-        FedFMError: The budget does not allow it, or it cannot be kept; what was charged before stays charged.
+        FedFMError: It cannot be kept; what was charged before stays charged.
     """
-    counting = asked.plan.alone_count
+    counting, nothing = asked.plan.alone_count, np.zeros((len(asked.study.task.labels), 0))
     if counting is None or asked.request.round != closing_round(asked.study):
-        return np.zeros((len(asked.study.task.labels), 0)), 0.0
+        return nothing, 0.0
     added = sd(counting)
     try:
         return noisy_table_once(asked.kept("alone"), lambda: _release(asked, counting, added)), added
+    except PrivacyBudgetExceeded as refusal:
+        logger.warning("round %d: nothing is said of training alone: %s", asked.request.round, refusal)
+        return nothing, 0.0
     finally:
         load_received(asked)
 

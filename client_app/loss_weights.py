@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
@@ -28,8 +27,8 @@ from fedfm.plan import sd
 def loss_weights(asked: Round) -> Tensor:
     """Return float32[N], the weight of each training example in this round.
 
-    What the weights are made of is charged before it is counted, and kept, so that who asks again for the same round
-    gets the same weights and the ledger is not charged for them twice.
+    What the weights are made of is charged before it is counted, and kept by the site's groups, so that who asks again
+    for the same round gets the same weights and the ledger is not charged for them twice.
     """
     rule = REWEIGHTINGS.get(asked.study.reweighting.rule)
     return asked.prepared.train.weights if rule is None else rule(asked)
@@ -52,7 +51,7 @@ def _by_table(asked: Round) -> Tensor:
         exact = group_label_table(asked.prepared.splits.train, attribute, groups, len(asked.study.task.labels))
         return noised_sums(exact, release.noise_multiplier)
 
-    table = noisy_table_once(asked.kept("reweighting"), counted)
+    table = noisy_table_once(asked.kept("reweighting", of=groups), counted)
     weights = kamiran_calders(table, cap=float(wanted.params["cap"]))
     return weights_of(asked.prepared.splits.train, attribute, groups, weights)
 
@@ -70,8 +69,8 @@ def _by_group_losses(asked: Round) -> Tensor:
         return noised_sums(_exact_losses(asked, attribute, groups), noise)
 
     number = asked.request.round
-    earlier = [path for before in range(1, number) if (path := _kept_losses(asked, before)).exists()]
-    tables = [noisy_table_once(path, summed) for path in (*earlier, _kept_losses(asked, number))]
+    *earlier, now = [asked.kept(f"group-losses-{at}", of=groups) for at in range(1, number + 1)]
+    tables = [noisy_table_once(path, summed) for path in (*(path for path in earlier if path.exists()), now)]
     weights = group_dro(tables, noise=noise, step=float(params["step"]), cap=float(params["cap"]))
     by_label = np.repeat(weights[:, None], len(asked.study.task.labels), axis=1)
     return weights_of(asked.prepared.splits.train, attribute, groups, by_label)
@@ -86,10 +85,6 @@ def _exact_losses(asked: Round, attribute: str, groups: Sequence[str]) -> Table:
     of = np.array([example.groups.get(attribute, "") for example in examples], dtype=str)
     owners = owners_of(examples, by_record=study.privacy.unit == "record")
     return group_loss_table(losses, owners, {group: of == group for group in groups})
-
-
-def _kept_losses(asked: Round, number: int) -> Path:
-    return asked.kept(f"group-losses-{number}")
 
 
 def _attribute(asked: Round) -> tuple[str, Group | None]:

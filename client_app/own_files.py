@@ -1,4 +1,4 @@
-"""What a site makes of its patients for itself: models and figures without noise, in its state folder alone.
+"""What a site keeps of its patients in its state folder alone: models, figures and tables, some without noise.
 
 They deserve the protection of the notes: readable by the trainer's user alone, and never part of an answer.
 """
@@ -28,7 +28,7 @@ def keep(path: Path, data: bytes) -> None:
     except OSError as error:
         raise DataError(
             "SITE-E163",
-            "a model or figures that stay at the site cannot be kept",
+            "a model, figures or a table that stay at the site cannot be kept",
             where="state of site.yaml",
             found=str(error.strerror),
             fix="free space, or give the trainer's user the right to write there",

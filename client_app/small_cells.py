@@ -2,9 +2,9 @@
 
 Noised numbers pass: their noise protects them, and a threshold on them adds nothing. Of exact ones
 
-* counts of test patients leave once in a run: in the closing evaluation. Two counts of the same patients with two
-  models differ by those whom the models judge differently, and these may be few. Asked again, the site sends what
-  it sent, or nothing;
+* counts of test patients leave once in a run, whichever studies ask in it: in the closing evaluation. Two counts of
+  the same patients with two models differ by those whom the models judge differently, and these may be few. Asked
+  again, the site sends what it sent, or nothing;
 * counts of audit patients by group leave once as well, the first time;
 * cells get coarser, groups are merged (``fedfm.metrics.suppression``), or they are withheld;
 * sums over audit patients are withheld where the patients are few, and credits of a term where few documents hold
@@ -86,16 +86,17 @@ def _test_patients(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRe
         alone=suppression.shown(alone, rule),
     )
     told = {"cells": shown.cells, "alone": shown.alone, **shown.groups}
-    return shown if _is_first_or_same(asked.kept("counted"), told) else nothing
+    return shown if _is_first_or_same(asked.kept_in_run("counted"), told) else nothing
 
 
 def _groups(reply: EvaluateReply, study: Study, listed: Listed, rule: Rule) -> Tables:
     """Return the tables of attributes and of intersections that may be shown, by the keys of the wire.
 
-    All have score bins where no group has to be merged for it, and all are by predicted class otherwise.
+    All have score bins where the cells have theirs and no group has to be merged for it, and all are by predicted class
+    otherwise. So nothing is finer than the cells, which the model trained alone is compared with.
     """
     positive = study.task.labels.index(study.task.positive) if study.task.positive else len(study.task.labels) - 1
-    by_bins = _bins(reply.cells, next(iter(reply.groups.values())).shape[1])
+    by_bins = _bins(reply.cells, next(iter(reply.groups.values())).shape[1], rule)
     if by_bins is not None:
         counted = _Counted(reply.groups, by_bins, study, listed)
         parts = counted.parts(rule)
@@ -109,9 +110,9 @@ def _groups(reply: EvaluateReply, study: Study, listed: Listed, rule: Rule) -> T
     return counted.shown(counted.parts(rule), rule)
 
 
-def _bins(cells: Cells, columns: int) -> Cells | None:
-    """Return the cells of all test patients in fewer score bins; None where these are no unions of the cells' own."""
-    if len(cells) != 2 or columns == 2 or cells.shape[1] % columns:
+def _bins(cells: Cells, columns: int, rule: Rule) -> Cells | None:
+    """Return the cells of all test patients in fewer score bins; None where these are no unions of those shown."""
+    if len(cells) != 2 or columns == 2 or cells.shape[1] % columns or suppression.has_small(cells, rule):
         return None
     found: Cells = cells.reshape(len(cells), columns, -1).sum(axis=2)
     return found
@@ -201,7 +202,7 @@ def _audit_groups(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRep
         f"{name}={part}": suppression.shown(table, rule)
         for part, table in suppression.sums(tables, nobody, partition).items()
     }
-    is_told = bool(told) and _is_first_or_same(asked.kept("counted-audit"), told)
+    is_told = bool(told) and _is_first_or_same(asked.kept_in_run("counted-audit"), told)
     return replace(reply, audit_groups=told if is_told else {})
 
 
@@ -245,7 +246,7 @@ def _scaled(sums: Mapping[str, float], count: str, rule: Rule) -> Mapping[str, f
 
 
 def _is_first_or_same(path: Path, told: Tables) -> bool:
-    """Whether nothing else of the kind has left in this run; the state folder keeps a digest of what did."""
+    """Whether nothing else of the kind has left in the run; the state folder keeps a digest of what did."""
     if not any(table.size for table in told.values()):
         return True
     text = json.dumps({key: told[key].tolist() for key in sorted(told)})

@@ -31,7 +31,10 @@ from fedfm.gaussian import epsilon_of
 _PRV_SLACK = 0.05
 """The PRV bound lies above the exact epsilon by at most 0.03 (measured; its stated error is 0.01 each way)."""
 
-_SMALLEST_NOISE, _LARGEST_NOISE, _HOPELESS_EPSILON = 0.05, 1e6, 1e4
+SMALLEST_NOISE = 0.05
+"""Least noise multiplier that is ever planned, however large the budget."""
+
+_LARGEST_NOISE, _HOPELESS_EPSILON = 1e6, 1e4
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def _plan_noise(target: float, delta: float, sample_rate: float, steps: int, bef
         point = (math.log(noise), math.log(spent))
         if spent > target:
             too_little = point
-        elif spent >= 0.99 * target or noise <= _SMALLEST_NOISE:
+        elif spent >= 0.99 * target or noise <= SMALLEST_NOISE:
             return noise
         else:
             enough = point
@@ -161,7 +164,7 @@ def _next_guess(too_little: tuple[float, float] | None, enough: tuple[float, flo
     if too_little:
         return too_little[0] + max(too_little[1] - aim, 0.05)
     if enough:
-        return max(enough[0] + max(enough[1] - aim, -0.5) - 0.01, math.log(_SMALLEST_NOISE))
+        return max(enough[0] + max(enough[1] - aim, -0.5) - 0.01, math.log(SMALLEST_NOISE))
     raise ValueError("no point to start from")
 
 

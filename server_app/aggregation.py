@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fedfm.arrays import Arrays
 from fedfm.config.coherence.combining import UNWEIGHTED
 from fedfm.config.study import Study
+from fedfm.errors import EngineError
 from fedfm.signals import GRAM, WEIGHTING_NEEDS
 from fedfm.wire import TrainReply
 from server_app.combining.received import Combined, Received
@@ -83,6 +84,9 @@ class Aggregation:
             updates: S updates, S >= 1.
             replies: What each of these sites said beside its update.
             signals: What the last evaluations told.
+
+        Raises:
+            EngineError: A weight or a parameter that is not finite; nothing is kept of such a round.
         """
         reports = [_report(replies[site], signals) for site in updates.sites]
         gram = updates.gram() if self._needs_gram else None
@@ -91,8 +95,9 @@ class Aggregation:
         weighed = replace(weighed, weights=halved(weighed.weights, [site in asking for site in updates.sites]))
         combined = self._combine(Received(parameters, self.frozen, updates, weighed.weights))
         step = self._optimize(combined.update, self._moments)
-        self._state, self._moments, self.frozen = weighed.state, step.moments, combined.frozen
         after = {name: added(array, step.update[name]) for name, array in parameters.items()}
+        _check_finite({"weights": weighed.weights, **after})
+        self._state, self._moments, self.frozen = weighed.state, step.moments, combined.frozen
         return Aggregated(after, weighed, combined, asking)
 
     def kept(self) -> dict[str, bytes]:
@@ -131,6 +136,19 @@ def _report(reply: TrainReply, signals: Signals) -> SiteReport:
         loss=signals.losses.get(reply.site),
         gap=signals.gaps.get(reply.site),
     )
+
+
+def _check_finite(arrays: Mapping[str, NDArray[np.floating]]) -> None:
+    """Rather no model than one that nobody can use: the last checkpoint stays."""
+    broken = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
+    if broken is not None:
+        raise EngineError(
+            "ROUND-E025",
+            "the combined model is not finite",
+            where=broken,
+            allowed="finite numbers",
+            fix="choose another weighting, combining or optimizing; the last checkpoint is kept",
+        )
 
 
 def added(array: NDArray[np.float32], update: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -10,13 +10,22 @@ from fedfm.config.study import Study
 from fedfm.explanations import check_names, sum_names
 from fedfm.metrics.counts import columns
 from fedfm.plan import explains
+from fedfm.privacy import SMALLEST_NOISE
 from fedfm.schedule import audit_group_rounds, check_rounds, closing_round, explanation_rounds, group_rounds
 from fedfm.signals import asks_losses, audit_attribute
 from fedfm.wire import EvaluateReply, TrainReply
 from fedfm.wire_records import evaluate_reply_from_records, train_reply_from_records
 from server_app.evaluation import evaluate, positive_class
 from server_app.roster import Member
-from server_app.screening import NOISE_WIDTH, check_answer, screen_account, screen_counts, screen_update
+from server_app.screening import (
+    MAX_NOISE,
+    NOISE_WIDTH,
+    check_answer,
+    screen_account,
+    screen_counts,
+    screen_update,
+    within,
+)
 from server_app.screening_explanations import gates_of, screen_explained, screen_failed, screen_terms
 from server_app.screening_sums import screen_alone, screen_groups, screen_losses
 
@@ -87,6 +96,7 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     screen_alone(reply.alone, reply.alone_sd, shapes=shapes, declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
     _screen_reasons(reply, question)
+    _screen_audit_noise(reply, study)
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
     return reply
@@ -118,6 +128,16 @@ def _screen_reasons(reply: EvaluateReply, question: Question) -> None:
     size = len(study.explainability.vocabulary) if is_asked else 0
     most, added = sums.get("documents", 0.0) + NOISE_WIDTH * noise, (reply.terms_sd, reply.term_documents_sd)
     screen_terms(reply.terms, added, size=size, declared_patients=declared, documents=most)
+
+
+def _screen_audit_noise(reply: EvaluateReply, study: Study) -> None:
+    """Refuse figures for the rules that come with less noise than any plan has: others count less beside them."""
+    least = 0.0 if study.privacy.mechanism == "none" else SMALLEST_NOISE
+    for name, sent, stated in (
+        ("losses_sd", reply.losses, reply.losses_sd),
+        ("audit_groups_sd", reply.audit_groups, reply.audit_groups_sd),
+    ):
+        within("ROUND-E015", name, stated, (least if sent else 0.0, MAX_NOISE))
 
 
 def _shapes(study: Study, width: int) -> list[tuple[int, int]]:

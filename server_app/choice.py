@@ -109,14 +109,13 @@ class Choice:
         """Rounds whose model may still be chosen."""
         return self._judged.keys()
 
-    def note(self, number: int, evaluation: Evaluation, signals: Signals, *, counts_groups: bool) -> None:
+    def note(self, number: int, evaluation: Evaluation, signals: Signals) -> None:
         """Remember what a round's audit patients say; its figures on test patients are not looked at.
 
         Args:
             number: The round.
             evaluation: What it has found.
-            signals: Hold the gap between groups of audit patients.
-            counts_groups: Whether that gap is of this round.
+            signals: Hold the gap between groups of this round's audit patients, averaged with no other round's.
         """
         if not self._is_open:
             return
@@ -126,7 +125,7 @@ class Choice:
             sites=frozenset(site for site, loss in evaluation.losses.items() if loss is not None),
             loss=evaluation.loss,
             worst=None if compared is None else compared.worst,
-            gap=abs(signals.gap.value) if counts_groups and signals.gap is not None else None,
+            gap=None if signals.gap_now is None else abs(signals.gap_now.value),
         )
 
     def choose(self, *, last: int, marked: Collection[int]) -> FinalChosen:

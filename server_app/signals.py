@@ -29,12 +29,14 @@ class Signals:
         losses: Site to the mean clipped loss of its audit patients, in nats.
         gaps: Site to the gap between groups of its audit patients.
         gap: The gap over the audit patients of all sites; None where nobody knows.
+        gap_now: The same of the latest evaluation alone, that is of one model; None where it did not count groups.
     """
 
     def __init__(self, positive: int) -> None:
         self.losses: Mapping[str, Signal] = {}
         self.gaps: Mapping[str, Signal] = {}
         self.gap: Signal | None = None
+        self.gap_now: Signal | None = None
         self._positive = positive
         self._groups: frozenset[str] = frozenset()
 
@@ -42,6 +44,7 @@ class Signals:
         """Take the signals of one evaluation."""
         answers = list(replies)
         self.losses = _remembered(self.losses, {reply.site: _loss(reply) for reply in answers})
+        self.gap_now = None
         counted = [reply for reply in answers if reply.audit_groups]
         if counted:
             self._hear_gaps(counted)
@@ -56,18 +59,19 @@ class Signals:
         sums = {name: [reply for reply in counted if name in reply.audit_groups] for name in names}
         tables = {name: np.sum([reply.audit_groups[name] for reply in told], axis=0) for name, told in sums.items()}
         noise = {name: math.hypot(*(reply.audit_groups_sd for reply in told)) for name, told in sums.items()}
-        together = self._gap(tables, noise)
-        self.gap = together if together is None else _averaged(self.gap, together)
+        self.gap_now = self._gap(tables, noise)
+        self.gap = None if self.gap_now is None else _averaged(self.gap, self.gap_now)
 
     def _gap(self, tables: Tables, noise: Mapping[str, float]) -> Signal | None:
         """Return the gap in how many positives are found, and the deviation of its noise (delta method).
 
-        Of two groups, the first by name minus the second; of more, largest minus smallest. None where a group's
-        positives cannot be told from none, or where there is but one group.
+        Of two groups, the first by name minus the second; of more, largest minus smallest. A group whose positives
+        cannot be told from none is left out, so that a rare one does not hide the others' gap; None where fewer than
+        two remain.
         """
         found = [_sensitivity(tables[name], noise[name], self._positive) for name in sorted(tables)]
         known = [signal for signal in found if signal is not None]
-        if len(known) < max(2, len(found)):
+        if len(known) < 2:
             return None
         if len(self._groups) > 2:
             known.sort(key=lambda signal: -signal.value)

@@ -192,8 +192,7 @@ class FairFedAvg(FedAvg):
         seconds, terms = time.monotonic() - start, self._study.explainability.vocabulary
         for event in evaluated.told(server_round, judged, accepted, seconds=seconds, vocabulary=terms):
             self._log.emit(event)
-        counts_groups = any(answer.audit_groups for answer in accepted.values())
-        self._choice.note(server_round, judged, self._signals, counts_groups=counts_groups)
+        self._choice.note(server_round, judged, self._signals)
         beyond = judge(self._study.fairness, judged, number=server_round)
         for excess in beyond:
             self._log.emit(excess)

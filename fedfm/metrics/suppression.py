@@ -92,9 +92,15 @@ def merged(tables: Mapping[str, Cells], unlisted: Cells, rule: Rule) -> Partitio
     """Return the parts of an attribute that may be shown: small groups merged into ``OTHER``, or nothing.
 
     Groups with a small cell are merged, and with them the patients of no listed group and then others in the order of
-    their names, until nothing is small. Not the smallest: who knows that rule, and sees how large the shown groups
-    are, could tell that the hidden ones are smaller, and so how many are in them (Wong et al. 2007, Minimality attack
-    in privacy preserving data publishing).
+    their names, until the merged ones have nobody or the least *on average* in each cell. Not the smallest: who knows
+    that rule, and sees how large the shown groups are, could tell that the hidden ones are smaller, and so how many
+    are in them (Wong et al. 2007, Minimality attack in privacy preserving data publishing). And the sum alone is not
+    enough: two groups of at most ten that sum to twenty are ten each.
+
+    Guarantees:
+        Who knows the rule and all that it shows, and that nobody is unlisted or not how many are, pins no hidden cell
+        below the least to one number. Beside a small cell, the average leaves a merged group with more than the least
+        in that cell; one patient of the one could be in the other, and the same groups would be merged.
 
     Args:
         tables: Group to float64[C, C] exact counts.
@@ -107,7 +113,7 @@ def merged(tables: Mapping[str, Cells], unlisted: Cells, rule: Rule) -> Partitio
         return {name: (name,) for name in groups}
     inside = sorted({*small, OTHER} if OTHER in groups else small)
     left = sorted(name for name in groups if name not in inside and groups[name].any())  # ``UNLISTED`` is the first
-    while len(inside) < 2 or has_small(np.sum([groups[name] for name in inside], axis=0), rule):
+    while has_small(np.mean([groups[name] for name in inside], axis=0), rule):
         if not left:
             return {}
         inside.append(left.pop(0))
@@ -186,12 +192,13 @@ def without_cycles(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def _is_apart(cells: Cells, earlier: Cells, rule: Rule) -> bool:
     """Whether nothing small follows from two counts of the same patients.
 
-    Where one model calls everybody positive whom the other does, a difference counts patients; so each, of a score
-    bin or of all bins below a border, is nobody or the least.
+    Where one model calls everybody positive whom the other does, a difference counts patients; so each is nobody or
+    the least: of a score bin, of all bins below a border, and of neighbouring bins, which a coarser table of either
+    model may show as one.
     """
     if not earlier.size:
         return True
     if cells.shape != earlier.shape:
         cells, earlier = coarsest(cells), coarsest(earlier)
-    difference = cells - earlier
-    return not any(has_small(np.abs(d), rule) for d in (difference, difference.cumsum(axis=1)))
+    below = np.pad((cells - earlier).cumsum(axis=1), ((0, 0), (1, 0)))
+    return not has_small(np.abs(below[:, :, None] - below[:, None, :]), rule)

@@ -25,13 +25,13 @@ def trimmed_mean(received: Received, *, share: float) -> Combined:
         With at most floor(share * S) wrong updates each entry lies within the other sites' smallest and largest.
 
     Raises:
-        EngineError: So few updates that none would be cut.
+        EngineError: So few updates that none would be cut, or fewer than 3.
 
     Source: Yin, Chen, Ramchandran and Bartlett 2018, arXiv:1803.01498.
     """
     sites = len(received.updates.sites)
-    cut = int(share * sites + 1e-9)
-    _need(sites, math.ceil((1 - 1e-9) / share), "trimmed_mean")
+    _need(sites, max(math.ceil((1 - 1e-9) / share), 3), "trimmed_mean")
+    cut = min(int(share * sites + 1e-9), (sites - 1) // 2)  # something must be left, however near to a half
     return _of_sorted(received, slice(cut, sites - cut))
 
 

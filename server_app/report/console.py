@@ -60,7 +60,7 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sent
             seconds = f"{event.seconds:.1f} s"
             return f"  {event.site}: trained in {seconds}, {_spent(event.privacy)}"
         case events.RoundCombined():
-            sites = len(event.weights)
+            sites = sum(weight != 0 for weight in event.weights.values())
             return f"Round {event.round}: averaged {sites} sites after {event.seconds:.1f} s"
         case events.SiteEvaluated():
             return f"  {event.site}: {_figures(event.performance)}"

@@ -41,5 +41,5 @@ def contributions(summary: Summary) -> Element | None:
 
 def _span(lines: list[Series]) -> tuple[float, float]:
     values = [point.value for line in lines for point in line.points.values()]
-    low, high = min(0.0, *values), max(0.0, *values)
+    low, high = min([0.0, *values]), max([0.0, *values])
     return (low, high) if low < high else (-0.1, 0.1)

@@ -117,8 +117,8 @@ class SiteTrained:
 class RoundCombined:
     """The updates are averaged into the next global model; seconds count from the request to the sites.
 
-    ``fallen_back`` are sites whose signal was missing, so that they count with their cohort; ``halved`` those that
-    count half, because their own check has failed and they ask for it.
+    ``fallen_back`` are sites whose signal was missing; ``halved`` those that count half, because their own check has
+    failed and they ask for it. A weight of 0: the combiner did not use the update.
     """
 
     round: int
@@ -276,7 +276,7 @@ def read_events(path: Path) -> list[Event]:
 def _read_lines(path: Path) -> Iterator[Event]:
     for number, line in numbered_lines(path):
         try:
-            yield _event(json.loads(line))
+            yield _event(json.loads(line.decode()))
         except (ValueError, TypeError, KeyError) as problem:
             raise WireError(
                 "REPORT-E002",

@@ -133,7 +133,7 @@ def _site(name: str, named: list[_OfSite], combined: tuple[events.RoundCombined,
     return SiteSummary(
         site=name,
         declared_patients=joined[-1].declared_patients if joined else None,
-        rounds=tuple(event.round for event in combined if name in event.weights),
+        rounds=tuple(event.round for event in combined if event.weights.get(name, 0.0)),
         left_out=tuple(event for event in mine if isinstance(event, events.SiteLeftOut)),
         performance={event.round: event.performance for event in evaluated if event.performance is not None},
         privacy=told[-1] if told else None,

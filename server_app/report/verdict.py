@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fedfm.metrics.performance import Performance
-from server_app.report.hospitals import joined
+from server_app.report.hospitals import joined, unused
 from server_app.report.judgements import ToleranceExceeded
 from server_app.report.summary import SiteSummary, Summary
 
@@ -84,6 +84,7 @@ def _privacy(summary: Summary) -> tuple[bool, str]:
 
 def _reasons(summary: Summary) -> list[str]:
     reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
+    reasons += _not_used(summary)
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
     if summary.lost:
         reasons.append(_lost(summary))
@@ -144,6 +145,16 @@ def _absences(site: SiteSummary, rounds: int) -> list[str]:
         f"{site.site} {share}; left out {_when(phase, numbers)}: {_what(reason)} ({code})."
         for (phase, code, reason), numbers in by_cause.items()
     ]
+
+
+def _not_used(summary: Summary) -> list[str]:
+    """Say of which sites an update came and was left aside; the report's table says in which rounds."""
+    aside = [
+        f"{site} in {len(numbers)} of {_counted(len(summary.combined), 'round')}"
+        for site, numbers in unused(summary).items()
+    ]
+    rule = summary.setting("combining", "rule")
+    return [f"Updates that came and were not used (combining={rule}): {'; '.join(aside)}."] if aside else []
 
 
 def _what(reason: str) -> str:

@@ -84,9 +84,9 @@ def reputations(cosine: Gram, weights: Weights, past: Weights, *, alpha: float) 
 def fedfv(heard: Heard, *, alpha: float) -> Weighed:
     """Take from each update what conflicts with another's, before the mean is taken, in which sites count the same.
 
-    The weights neither sum to 1 nor are all positive: they give the mean of the projected updates, at the length of the
-    plain mean. A site that did not tell its loss is taken to have that of the others; where none did, and for
-    updates that cancel out, all count with their cohort.
+    The weights are all positive and do not sum to 1: they give the mean of the projected updates, at the length of the
+    plain mean; where nothing is left of the updates, they are not scaled. A site that did not tell its loss is taken to
+    have the mean loss of the others; where none did, all count with their cohort.
 
     Args:
         heard: Losses and Gram matrix.

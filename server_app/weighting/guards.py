@@ -58,13 +58,18 @@ def guarded(heard: Heard, is_heard: Mask, change: Change, *, start: Weights | No
         Weights and the sites that have fallen back; no state.
 
     Guarantees:
-        Weights are non-negative and sum to 1. A rule that changes nothing gives the shares, bit by bit.
+        Weights are finite, non-negative and sum to 1, whatever the rule makes of one site. A rule that changes
+        nothing gives the shares, bit by bit.
     """
     prior = shares(heard.reports)
     weights = prior.copy()
     if is_heard.any():
         mass = prior[is_heard].sum()
         raw = np.maximum(change((prior if start is None else start)[is_heard], is_heard), 0.0)
+        if not np.isfinite(raw).all():  # what no weight can be made of was not said
+            usable = is_heard.copy()
+            usable[is_heard] = np.isfinite(raw)
+            return guarded(heard, usable, change, start=start)
         weights[is_heard] = scaled(raw * (mass / raw.sum()), least(prior[is_heard]), most(prior[is_heard]))
     missing = tuple(report.site for report, known in zip(heard.reports, is_heard, strict=True) if not known)
     return Weighed(weights, fallen_back=missing)

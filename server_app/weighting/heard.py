@@ -65,7 +65,7 @@ class Weighed:
     Attributes:
         weights: float64[S], in the order of the reports: the coefficients of the updates.
         state: What it wants to see again in the next round.
-        fallen_back: Sites whose signal was missing, so that they count with their cohort.
+        fallen_back: Sites whose signal was missing, so that they count with their cohort, or as the rule says.
     """
 
     weights: Weights

@@ -9,6 +9,9 @@ from server_app.weighting.heard import Signal
 
 Values = NDArray[np.float64]
 
+_EXACT = 1e-9  # a deviation below it is that of rounding: losses and gaps are of order 1
+_LEAST_SHARE = 1e-6  # of the largest variance; what is below it counts as exact, or one site would speak for all
+
 
 def told(signals: Sequence[Signal | None]) -> tuple[Values, Values]:
     """Return float64[S] values and the deviations of their noise; not-a-number where a site said nothing usable."""
@@ -23,19 +26,23 @@ def between_sites(values: Values, deviations: Values) -> float:
 
     Source:
         DerSimonian and Kacker (2007), equation 6, whose weights may be any: 1 / (deviation^2 + v), v the smallest
-        noise there is, which is near DerSimonian and Laird (1986) and stays finite for exact values.
+        noise there is, which is near DerSimonian and Laird (1986) and stays finite for exact values, and for those
+        that are as good as exact beside the others.
 
     Args:
         values: float64[S].
         deviations: float64[S] of the noise; not all 0.
+
+    Guarantees:
+        Finite and not negative, whatever noise a site states.
     """
-    noise = deviations**2
-    trust = 1 / (noise + noise[noise > 0].min())
+    if len(values) < 2:
+        return 0.0
+    noise = _variances(deviations)
+    trust = 1 / (noise + noise[noise >= _LEAST_SHARE * noise.max()].min())
     mean = (trust * values).sum() / trust.sum()
     expected = (trust * noise).sum() - (trust**2 * noise).sum() / trust.sum()
     scale = trust.sum() - (trust**2).sum() / trust.sum()
-    if len(values) < 2:
-        return 0.0
     return max(0.0, float(((trust * (values - mean) ** 2).sum() - expected) / scale))
 
 
@@ -50,14 +57,20 @@ def shrunk(values: Values, deviations: Values, *, centre: float) -> Values:
     Guarantees:
         Exact values, of deviation 0, come back as they are.
     """
-    if not (deviations > 0).any():
+    if not (_variances(deviations) > 0).any():
         return values
     return believed(values, deviations, centre=centre, between=between_sites(values, deviations))
 
 
 def believed(values: Values, deviations: Values, *, centre: float, between: float) -> Values:
     """Return ``shrunk`` for a known variance between sites."""
-    noise = deviations**2
+    noise = _variances(deviations)
     trust = np.where(noise > 0, between / np.where(noise > 0, between + noise, 1.0), 1.0)
     drawn: Values = np.where(noise > 0, trust * values + (1 - trust) * centre, values)
     return drawn
+
+
+def _variances(deviations: Values) -> Values:
+    """Return the squares; 0 for what is no more than rounding, whose square might be lost."""
+    squares: Values = np.where(deviations < _EXACT, 0.0, deviations) ** 2
+    return squares

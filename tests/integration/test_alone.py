@@ -110,6 +110,20 @@ def test_asked_again_it_says_the_same_and_spends_nothing(tmp_path: Path, start: 
         np.testing.assert_array_equal(array, start[name])
 
 
+def test_where_the_budget_is_spent_the_rest_of_the_evaluation_is_told(tmp_path: Path, start: Arrays) -> None:
+    """A round that was trained twice may leave too little: what the answer has cost is not lost with it."""
+    write_hospital(tmp_path)
+    asked = ask(tmp_path, start, *ALONE)
+    for release in (*[asked.plan.training] * 3, asked.plan.alone):  # all that the run may spend
+        asked.charge("train", "training", release)  # type: ignore[arg-type]
+    before = asked.ledger.epsilon("train", asked.plan.delta)
+    told = Trainer(load_site(tmp_path / "site.yaml")).evaluate(request(3, start, *ALONE, "personal=ditto"))
+    assert told.cells.shape == (2, 10)
+    assert (told.alone.shape, told.alone_sd) == ((2, 0), 0.0)
+    assert told.privacy.train == pytest.approx(before)
+    assert not {"alone", "alone_count"} & set(purposes(asked))
+
+
 def test_a_crash_before_the_count_costs_no_second_training(tmp_path: Path, start: Arrays) -> None:
     write_hospital(tmp_path)
 

@@ -122,6 +122,17 @@ def test_a_site_that_lists_fewer_than_two_groups_weighs_all_the_same_and_spends_
     assert not charges(tmp_path)
 
 
+@pytest.mark.parametrize("rule", [DRO, ("reweighting=kamiran_calders",)])
+def test_who_lists_other_groups_in_mid_run_begins_anew(rule: tuple[str, ...], tmp_path: Path, start: Arrays) -> None:
+    """A row of a kept table is a group of the list that it was made by."""
+    file = write_hospital(tmp_path, policy=OPEN)
+    Trainer(load_site(file)).train(request(1, start, *rule, "privacy=none"))
+    file.write_text(file.read_text().replace("female: female", "female: woman, unknown: other"))
+    Trainer(load_site(file)).train(request(2, start, *rule, "privacy=none"))
+    files = sorted((tmp_path / "state").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    assert [len(json.loads(path.read_text())) for path in files] == [2, 3]
+
+
 def test_a_step_of_zero_is_bit_for_bit_plain_training(tmp_path: Path, start: Arrays) -> None:
     updates = []
     for name, overrides in (("dro", (*DRO, "reweighting.params.step=0")), ("plain", ())):
@@ -140,7 +151,7 @@ def check_noise(folder: Path, start: Arrays) -> None:
         for _ in range(150):
             loss_weights.loss_weights(asked)
             drawn.append(kept(folder)[1])
-            asked.kept("group-losses-1").unlink()
+            asked.kept("group-losses-1", of=["female", "male"]).unlink()
     assert asked.plan.group_losses is not None
     noise = np.array(drawn).reshape(150, 4)
     stated = asked.plan.group_losses.noise_multiplier * math.sqrt(2)

@@ -37,6 +37,9 @@ OPTIMIZING: Mapping[str, Mapping[str, Number]] = {
 UNWEIGHTED = ("trimmed_mean", "median", "krum", "multi_krum")
 """Combiners that count every site once, whatever its weight."""
 
+_CANCELLING = ("fedfv",)
+"""Weighting rules that count on updates of the length that they were weighed at."""
+
 _BY_ENTRY = ("trimmed_mean", "median")
 """Combiners that look at each entry by itself."""
 
@@ -52,6 +55,13 @@ def check_combining(study: Study, problems: Problems) -> None:
     if rule in UNWEIGHTED and study.weighting.rule != "uniform":
         what = f"{rule} counts every site once, so that the weights of weighting={study.weighting.rule} would be lost"
         fix = "set weighting=uniform, or choose combining=linear or combining=norm_clipping, which weigh the sites"
+        problems.add("E030", what, path="combining.rule", found=rule, fix=fix)
+    if rule == "norm_clipping" and study.weighting.rule in _CANCELLING:
+        what = (
+            f"weighting={study.weighting.rule} gives weights that may be many times those of a mean, for updates that "
+            "nearly cancel out; once one is shortened they no longer do, and the step would be longer, not shorter"
+        )
+        fix = "choose combining=linear, or a weighting whose weights sum to 1, such as power or mgda"
         problems.add("E030", what, path="combining.rule", found=rule, fix=fix)
     if rule in _BY_ENTRY and study.adapter.method in _TWO_FACTORS:
         what = (
@@ -86,7 +96,8 @@ def _fewest(rule: str, params: Mapping[str, float]) -> tuple[int, str]:
     if rule in ("median", "norm_clipping"):
         return 3, "of two updates nobody can say which one is wrong"
     if rule == "trimmed_mean":
-        return math.ceil((1 - 1e-9) / params["share"]), "of fewer sites the share at either end is less than one site"
+        reason = "of fewer sites the share at either end is less than one site, or nothing is left between the ends"
+        return max(math.ceil((1 - 1e-9) / params["share"]), 3), reason
     if rule in ("krum", "multi_krum"):
         faulty, chosen = int(params["faulty"]), int(params.get("chosen", 1))
         reason = "2 faulty + 3 sites are needed, and faulty + chosen, so that all chosen can be sound"

@@ -59,6 +59,20 @@ def _groups(site: Site, problems: Problems) -> None:
             problems.add("E030", "a group has either values or bands", path=path, fix="leave one of them out")
         if sorted(set(group.bands)) != group.bands:
             problems.add("E030", "borders of bands must rise", path=path, found=str(group.bands), fix="sort them")
+        if not _is_name(name):
+            what, fix = "an attribute's name joins it with groups and other attributes", "rename it"
+            problems.add("E030", what, path=f"data.groups.{name}", allowed=_NAMES, fix=fix)
+        for named in sorted({named for named in group.values.values() if not _is_name(named)}):
+            what, path = "a group's name is joined with its attribute and other groups", f"data.groups.{name}.values"
+            problems.add("E030", what, path=path, found=repr(named), allowed=_NAMES, fix="rename the group")
+
+
+_NAMES = "a name without * and =, and not empty"
+
+
+def _is_name(name: str) -> bool:
+    """Whether ``attribute=group`` and ``one*other`` can be taken apart again."""
+    return bool(name.strip()) and not set(name) & set("*=")
 
 
 def _policy(site: Site, problems: Problems) -> None:

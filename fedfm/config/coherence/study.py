@@ -34,6 +34,14 @@ def check_rules(study: Study, known: Mapping[str, Sequence[str]], problems: Prob
             problems.add("E034", f"no {group} rule {rule!r}", path=f"{group}.rule", allowed=allowed, fix=fix)
 
 
+def _sites(study: Study, problems: Problems) -> None:
+    named = len(set(study.sites))
+    if 0 < named < study.min_sites:
+        what, fix = "the study waits for more sites than it names", "name more sites, or lower min_sites"
+        allowed = f"at most {named}, the sites that are named"
+        problems.add("E030", what, path="min_sites", found=str(study.min_sites), allowed=allowed, fix=fix)
+
+
 def _labels(study: Study, problems: Problems) -> None:
     labels, positive = study.task.labels, study.task.positive
     _distinct(labels, "task.labels", problems)
@@ -200,6 +208,7 @@ def _pulls(study: Study, problems: Problems) -> None:
 
 
 _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], ...] = (
+    (("sites", "min_sites"), _sites),
     (("task.labels", "task.positive", "task.groups"), _labels),
     (("task.inputs", "task.columns"), _columns),
     (("task.inputs", "model.backbone", "adapter.method"), _fit),

@@ -15,7 +15,7 @@ from client_app.asked import Round
 from client_app.ledger import Ledger
 from client_app.small_cells import without_small_cells
 from fedfm.config import site as site_config
-from fedfm.config.compose import compose_study
+from fedfm.config.compose import compose_study, study_to_json
 from fedfm.config.study import Study
 from fedfm.metrics.suppression import OTHER, Cells
 from fedfm.plan import plan
@@ -25,14 +25,17 @@ from tests.unit.client_app.attacker import Attacker, Counts
 SPENT = PrivacySpent("none", 1e-3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 BINS, LISTED = 4, {"a": ("a1", "a2", "a3"), "b": ("b1", "b2"), "c": ("c1", "c2")}
 AXES = {"label": 2, "bin": BINS, "other": 2, "a": 4, "b": 3}
-"""A test patient: label, score bin, answer of another model, group of each attribute; the last group is unlisted."""
+"""A test patient: label, score bin, answer of another model, group of each attribute; the last group is unlisted.
+
+Bins may be more than these; all below is by the axes of the counts.
+"""
 
 Patients = Mapping[tuple[int, ...], int]
 
 
 @lru_cache
-def study_of(*overrides: str, groups: str = "a,b", pairs: str = "a*b") -> Study:
-    wanted = [f"evaluation.bins={BINS}", f"task.groups=[{groups}]", f"task.intersections=[{pairs}]", "rounds=2"]
+def study_of(*overrides: str, groups: str = "a,b", pairs: str = "a*b", bins: int = BINS) -> Study:
+    wanted = [f"evaluation.bins={bins}", f"task.groups=[{groups}]", f"task.intersections=[{pairs}]", "rounds=2"]
     study: Study = compose_study(
         ["model=tiny", "adapter=head", "privacy=none", "evaluation=exact", *wanted, *overrides]
     ).value
@@ -47,7 +50,8 @@ def asked(study: Study, state: Path, *, number: int = 2, rule: str = "cms") -> R
     policy = site_config.Policy(small_cells=rule)
     site = site_config.Site("hospital-a", declared_patients=60, data=data, policy=policy, state=str(state))
     prepared: Any = SimpleNamespace()
-    return Round(site, study, plan(study, delta=1e-3), Ledger(state, "a"), prepared, Request("run", "{}", number, ""))
+    request = Request("run", study_to_json(study), number, "")
+    return Round(site, study, plan(study, delta=1e-3), Ledger(state, "a"), prepared, request)
 
 
 def counts_of(patients: Patients, axes: Mapping[str, int] = AXES) -> Counts:
@@ -57,8 +61,9 @@ def counts_of(patients: Patients, axes: Mapping[str, int] = AXES) -> Counts:
     return counts
 
 
-def halved(cells: Cells) -> Cells:
-    return np.stack([cells[:, :2].sum(axis=1), cells[:, 2:].sum(axis=1)], axis=1)
+def in_bins(cells: Cells, bins: int) -> Cells:
+    found: Cells = cells.reshape(len(cells), bins, -1).sum(axis=2)
+    return found
 
 
 def reply_of(counts: Counts, *, study: Study, number: int = 2, model: str = "bin", bins: int = 2) -> EvaluateReply:
@@ -72,8 +77,7 @@ def reply_of(counts: Counts, *, study: Study, number: int = 2, model: str = "bin
         found = table.sum(axis=gone).transpose([left.index(name) for name in kept]).astype(float)
         if "other" in kept:
             at = kept.index("other")
-            zeros = np.zeros_like(found.take([0], axis=at))
-            found = np.concatenate([found.take([0], axis=at), zeros, zeros, found.take([1], axis=at)], axis=at)
+            found = np.insert(found, [1] * (counts.shape[names.index("bin")] - 2), 0.0, axis=at)
         return found
 
     is_last = number == 2
@@ -82,12 +86,12 @@ def reply_of(counts: Counts, *, study: Study, number: int = 2, model: str = "bin
         tables = over(counts, *name.split("*"), "label", model)
         for at in product(*(range(len(LISTED[attribute])) for attribute in name.split("*"))):
             named = "*".join(LISTED[attribute][index] for attribute, index in zip(name.split("*"), at, strict=True))
-            groups[f"{name}={named}"] = tables[at] if bins == BINS else halved(tables[at])
+            groups[f"{name}={named}"] = in_bins(tables[at], bins)
     cells = over(counts, "label", model)
     return EvaluateReply(
         site="hospital-a",
         round=number,
-        cells=cells if is_last else halved(cells),
+        cells=cells if is_last else in_bins(cells, 2),
         cells_sd=0.0,
         explanation={},
         explanation_sd=0.0,
@@ -160,8 +164,8 @@ def facts(attacker: Attacker, tables: Facts, model: str) -> list[tuple[NDArray[n
     for table, groups in tables:
         size, width = attacker.axes[model], table.shape[1]
         per = [tuple(np.flatnonzero(np.arange(size) * width // size == column).tolist()) for column in range(width)]
-        if size == 2 and width == BINS:
-            per = [(0,), (), (), (1,)]
+        if size < width:
+            per = [(0,), *[()] * (width - 2), (1,)]
         for label, column in product((0, 1), range(width)):
             found.append((attacker.of(label=label, **{model: per[column]}, **groups), float(table[label, column])))
     return found

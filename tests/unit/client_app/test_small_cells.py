@@ -11,7 +11,7 @@ from client_app.small_cells import shown_sums, without_small_cells
 from fedfm.config.site import Policy
 from fedfm.examples import Example, Splits
 from fedfm.wire import EvaluateReply, Request
-from tests.unit.client_app.hospital import BINS, SHOWN, asked, counts_of, published, reply_of, study_of
+from tests.unit.client_app.hospital import AXES, BINS, SHOWN, asked, counts_of, published, reply_of, study_of
 
 
 def lost(patients: float, documents: float, **more: Any) -> EvaluateReply:
@@ -69,7 +69,9 @@ def audited(patients: float | None, **groups: float) -> EvaluateReply:
     ("patients", "groups", "shown"),
     [
         (None, {"a1": 11, "a2": 12, "a3": 0}, {"a1": 11, "a2": 12, "a3": 0}),
-        (None, {"a1": 11, "a2": 12, "a3": 10}, {"a2": 12, "OTHER": 21}),
+        (None, {"a1": 12, "a2": 12, "a3": 10}, {"a2": 12, "OTHER": 22}),
+        (None, {"a1": 11, "a2": 12, "a3": 10}, {}),
+        (None, {"a1": 40, "a2": 10, "a3": 10}, {}),  # of twenty in two small groups, ten are in each
         (None, {"a1": 11, "a2": 0, "a3": 10}, {}),
         (92, {"a1": 11, "a2": 12, "a3": 0}, {"a1": 11, "a2": 12, "a3": 0}),
         (97, {"a1": 11, "a2": 12, "a3": 0}, {}),  # five of no listed group, by what the losses are over
@@ -94,6 +96,20 @@ def test_audit_patients_by_group_leave_once(tmp_path: Path) -> None:
     assert [len(reply.audit_groups) for reply in asked_twice] == [2, 0]
     other_run = replace(asked(study, tmp_path, number=1), request=Request("another", "{}", 1, ""))
     assert without_small_cells(second, other_run).audit_groups
+
+
+def test_another_study_in_the_run_shows_the_same_or_nothing(tmp_path: Path) -> None:
+    """Else it would say the same patients' counts with another model, or the crossing that closes a circle."""
+    first, other = (study_of("evaluation.group_bins=2", groups="a,b", pairs=pairs) for pairs in ("", "a*b"))
+    counts = counts_of({(label, 3 * label, label, a, b): 40 for label in (0, 1) for a in (0, 1) for b in (0, 1)})
+    sent = without_small_cells(reply_of(counts, study=first), asked(first, tmp_path))
+    assert sent.cells.size
+    crossed = without_small_cells(reply_of(counts, study=other), asked(other, tmp_path))
+    assert (crossed.cells.shape, crossed.groups, crossed.alone.shape) == ((2, 0), {}, (2, 0))
+    named = study_of("name=another", pairs="")
+    again = without_small_cells(reply_of(counts, study=named), asked(named, tmp_path))
+    np.testing.assert_array_equal(again.cells, sent.cells)
+    assert again.groups.keys() == sent.groups.keys()
 
 
 def test_nothing_is_kept_where_nothing_left(tmp_path: Path) -> None:
@@ -187,3 +203,21 @@ def test_exact_sums_of_a_check_leave_as_those_of_explanations(
     sums = {"comprehensiveness": 2.0, "documents": float(documents)}
     assert shown_sums(question, sums) == (sums if leaves else {})
     assert shown_sums(replace(question, site=replace(question.site, policy=Policy(small_cells="none"))), sums) == sums
+
+
+def test_groups_are_in_no_finer_bins_than_the_cells(tmp_path: Path) -> None:
+    """The model trained alone is compared with the cells, and sums of groups are cells of the federated one."""
+    even = {(label, at, label, group, 0): 24 for label in (0, 1) for at in range(2 * BINS) for group in (0, 1)}
+    counts = counts_of(even, AXES | {"bin": 2 * BINS})
+    study = study_of(f"evaluation.group_bins={BINS}", bins=2 * BINS)
+    reply = reply_of(counts, study=study, bins=BINS)
+    alone = reply.cells.copy()  # of three patients another model says something else, in the first two quarters
+    alone[0, :4] += [-3, 0, 3, 0]
+    whole = without_small_cells(replace(reply, alone=alone), asked(study, tmp_path / "whole"))
+    assert [*{table.shape for table in whole.groups.values()}, whole.cells.shape] == [(2, BINS), (2, 2 * BINS)]
+    assert whole.alone.shape == (2, 2)
+    cells = reply.cells.copy()
+    cells[0, :2] += [41, -41]
+    halves = without_small_cells(replace(reply, cells=cells, alone=alone), asked(study, tmp_path / "halves"))
+    assert [*{table.shape for table in halves.groups.values()}, halves.cells.shape] == [(2, 2), (2, 2)]
+    assert halves.alone.shape == (2, 2 * BINS)

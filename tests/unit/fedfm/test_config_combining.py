@@ -11,6 +11,8 @@ from fedfm.config.compose import compose_study, study_from_json, study_to_json
 from fedfm.errors import ConfigErrors
 from server_app.combining.rules import COMBINERS
 from server_app.optimizing import OPTIMIZERS
+from server_app.weighting.heard import Heard, Signal, SiteReport
+from server_app.weighting.rules import RULES
 from tests.unit.server_app.test_combining_robust import received
 
 ROBUST = ("trimmed_mean", "median", "krum", "multi_krum")
@@ -71,10 +73,50 @@ def test_weights_are_not_lost_silently(combiner: str) -> None:
         study_from_json(study_to_json(study).replace('"uniform"', '"cohort"'))
 
 
-@pytest.mark.parametrize("weighting", ["cohort", "uniform"])
-def test_combiners_that_weigh_go_with_every_weighting(weighting: str) -> None:
-    compose_study([f"weighting={weighting}", "combining=norm_clipping", "min_sites=3"])
+@pytest.mark.parametrize("weighting", RULES)
+def test_combiners_that_weigh_go_with_every_weighting_but_one(weighting: str) -> None:
     compose_study([f"weighting={weighting}", "combining=linear"])
+    clipped = [f"weighting={weighting}", "combining=norm_clipping", "min_sites=3"]
+    if weighting == "fedfv":
+        assert "the step would be longer, not shorter" in problems_of(*clipped)
+    else:
+        compose_study(clipped)
+
+
+def test_fedfv_and_clipping_together_would_lengthen_the_step_many_times() -> None:
+    """Why they are refused: honest updates are nearly one, and one site sends the opposite, five times as long."""
+    chance = np.random.default_rng(1)
+    one = chance.normal(size=50)
+    rows = np.array([*(one + 0.1 * chance.normal(size=(3, 50))), -5 * one])
+    reports = [SiteReport(name, 100, loss=Signal(0.8 - 0.1 * place, 0.0)) for place, name in enumerate("abcd")]
+    weights = RULES["fedfv"](Heard(reports, rows @ rows.T), alpha=0.1).weights
+    plain, clipped = float(np.linalg.norm(rows.mean(axis=0))), np.array([1, 1, 1, 1.5 / 5])
+    assert np.linalg.norm(weights @ rows) == pytest.approx(plain)
+    assert np.linalg.norm((weights * clipped) @ rows) > 3 * plain
+
+
+def test_a_closed_list_has_as_many_sites_as_the_study_waits_for() -> None:
+    compose_study(["sites=[a,b,c]", "min_sites=3"])
+    found = problems_of("sites=[a,b,c]", "min_sites=4")
+    assert "STUDY-E030" in found
+    assert "at most 3" in found
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("contribution.params.reference=", ["STUDY-E030", "needs a public reference set"]),
+        ("contribution.params.reference=3", ["STUDY-E003", "contribution.params.reference"]),
+        ("contribution.params.permutations=0", ["STUDY-E008", "at least 1, at most 100000"]),
+        ("contribution.params.permutations=1.5", ["STUDY-E003", "must be a whole number"]),
+        ("contribution.params.permutatons=5", ["STUDY-E001", "did you mean permutations?"]),
+        ("contribution.rule=leave_one_out", ["STUDY-E001", "'permutations'", "allowed: reference"]),
+    ],
+)
+def test_parameters_of_contributions_are_checked_too(override: str, parts: list[str]) -> None:
+    found = problems_of("contribution=shapley", "contribution.params.reference=/public/set.csv", override)
+    assert found.count("\n") == 0
+    assert all(part in found for part in parts), found
 
 
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
@@ -93,6 +135,7 @@ def test_factors_are_not_combined_entry_by_entry(adapter: str) -> None:
         ("trimmed_mean", {"share": 0.2}, 5),
         ("trimmed_mean", {"share": 0.07}, 15),
         ("trimmed_mean", {"share": 0.4}, 3),
+        ("trimmed_mean", {"share": 0.4999999999}, 3),
         ("krum", {"faulty": 1}, 5),
         ("krum", {"faulty": 3}, 9),
         ("multi_krum", {"faulty": 1, "chosen": 4}, 5),

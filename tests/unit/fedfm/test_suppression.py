@@ -1,6 +1,7 @@
 """No small cell is shown, and none follows: the rules on tables, and everybody who could know the rule itself."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -13,15 +14,17 @@ from fedfm.metrics import suppression
 from fedfm.metrics.performance import performance
 from fedfm.metrics.suppression import OTHER, RULES, UNLISTED, Rule
 
+Counts = NDArray[np.float64]
+
 CMS, ROUND5 = Rule(11, 1), Rule(8, 5)
 NOBODY = np.zeros((2, 2))
 
 
-def table(*cells: float) -> NDArray[np.float64]:
+def table(*cells: float) -> Counts:
     return np.array(cells, dtype=np.float64).reshape(2, -1)
 
 
-def even(count: float) -> NDArray[np.float64]:
+def even(count: float) -> Counts:
     return np.full((2, 2), float(count))
 
 
@@ -74,9 +77,18 @@ def test_score_bins_become_halves_before_they_are_withheld() -> None:
         (table(60, 10, 20, 50), 0),
     ],
 )
-def test_two_counts_of_the_same_patients_differ_by_nobody_or_by_many(alone: NDArray[np.float64], columns: int) -> None:
+def test_two_counts_of_the_same_patients_differ_by_nobody_or_by_many(alone: Counts, columns: int) -> None:
     shown = suppression.coarsened(alone, CMS, earlier=[table(50, 20, 20, 50)])
     assert shown.shape == (2, columns)
+
+
+def test_neighbouring_bins_together_differ_by_nobody_or_by_many_too() -> None:
+    """No bin differs by few, nor do those below any border; but the second and third together do."""
+    earlier = table(*[40] * 16)
+    moved = table(*[0] * 8, 11, 14, -11, 0, -14, 0, 0, 0)
+    assert suppression.coarsened(earlier + moved, CMS, earlier=[earlier]).shape == (2, 2)
+    moved = table(*[0] * 8, 11, 22, -11, 0, -22, 0, 0, 0)
+    assert suppression.coarsened(earlier + moved, CMS, earlier=[earlier]).shape == (2, 8)
 
 
 def test_those_below_a_border_differ_by_nobody_or_by_many_too() -> None:
@@ -101,10 +113,20 @@ def test_a_single_hidden_group_takes_another_with_it() -> None:
 
 
 def test_small_groups_are_merged_among_themselves_first() -> None:
-    groups = {"a": even(50), "b": even(40), "c": even(6), "d": even(5)}
+    groups = {"a": even(50), "b": even(40), "c": table(3, 19, 30, 0), "d": table(19, 3, 30, 0)}
     assert suppression.merged(groups, NOBODY, CMS)[OTHER] == ("c", "d")
-    groups["d"] = even(4)
+    groups["d"] = table(18, 3, 30, 0)
     assert suppression.merged(groups, NOBODY, CMS)[OTHER] == ("a", "c", "d")
+
+
+def test_two_small_groups_are_not_shown_by_their_sum() -> None:
+    """Of twenty patients in two groups of at most ten each, ten are in each."""
+    groups = {"a": even(50), "b": even(40), "c": even(10), "d": even(10)}
+    assert suppression.merged(groups, NOBODY, CMS)[OTHER] == ("a", "c", "d")
+    del groups["b"]
+    assert suppression.merged(groups, NOBODY, CMS) == {}
+    two = {"a": table(11, 0, 0, 0), "b": even(40), "c": table(10, 0, 0, 0)}
+    assert suppression.merged(two, NOBODY, CMS) == {}  # 21 in two
 
 
 def test_two_groups_of_which_one_is_small_are_withheld() -> None:
@@ -181,31 +203,43 @@ def test_no_union_of_what_is_shown_leaves_few(cells: list[list[int]]) -> None:
     assert sorted(name for names in parts.values() for name in names) == (sorted([*groups, UNLISTED]) if parts else [])
 
 
-@pytest.mark.parametrize("cells", [1, 2])
-def test_who_knows_the_rule_itself_pins_no_small_cell(cells: int) -> None:
+def worlds(groups: int, cells: int, *, most: int) -> Iterator[Counts]:
+    """Yield each float64[groups, 1, cells] with no more than so many patients in any cell of all groups together."""
+    columns = [column for column in product(range(most + 1), repeat=groups) if sum(column) <= most]
+    for chosen in product(columns, repeat=cells):
+        yield np.array(chosen, dtype=np.float64).T.reshape(groups, 1, cells)
+
+
+def published_by(world: Counts, rule: Rule, *, has_unlisted: bool) -> tuple[tuple[str, bytes], ...]:
+    """Return the total and what is shown of the groups; the last of them is of no listed group, or nobody is."""
+    listed, unlisted = (world[:-1], world[-1]) if has_unlisted else (world, np.zeros_like(world[0]))
+    groups = dict(zip("abcd", listed, strict=False))
+    parts = suppression.merged(groups, unlisted, rule)
+    shown = {part: own.tobytes() for part, own in suppression.sums(groups, unlisted, parts).items()}
+    return ("total", world.sum(axis=0).tobytes()), *sorted(shown.items())
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "groups", "cells", "has_unlisted"),
+    [(4, 16, 3, 1, True), (4, 18, 3, 1, False), (3, 17, 4, 1, False), (3, 9, 3, 2, True), (3, 9, 3, 2, False)],
+)
+def test_who_knows_the_rule_itself_pins_no_small_cell(
+    least: int, most: int, groups: int, cells: int, has_unlisted: bool
+) -> None:
     """Every site there may be, by what it would publish: none of its small cells is the same in all of them.
 
-    Exhaustive, and so with a rule of 4 instead of 11. Total and rule are known.
+    Exhaustive, and so with a rule of 3 or 4 instead of 11. Total and rule are known, and whether everybody is of a
+    listed group.
     """
-    rule, most, names = Rule(4, 1), (8 if cells == 1 else 5), ("a", "b")
-    worlds = defaultdict(list)
-    for world in product(range(most + 1), repeat=cells * 3):
-        counts = np.array(world, dtype=np.float64).reshape(3, 1, cells)
-        if suppression.has_small(counts.sum(axis=0), rule):
-            continue  # the total itself is withheld
-        groups = dict(zip(names, counts[:2], strict=True))
-        parts = suppression.merged(groups, counts[2], rule)
-        shown = {part: own.tobytes() for part, own in suppression.sums(groups, counts[2], parts).items()}
-        published = (counts.sum(axis=0).tobytes(), tuple(sorted(shown.items())))
-        worlds[published].append(world)
+    alike = defaultdict(list)
+    for world in worlds(groups, cells, most=most):
+        if not suppression.has_small(world.sum(axis=0), Rule(least, 1)):  # else the total itself is withheld
+            alike[published_by(world, Rule(least, 1), has_unlisted=has_unlisted)].append(world)
     compared = 0
-    for alike in worlds.values():
-        lowest, highest = np.min(alike, axis=0), np.max(alike, axis=0)
-        if max(highest) == most:
-            continue  # worlds beyond the largest count that was tried may look the same
-        is_small_somewhere = np.any([(np.array(w) > 0) & (np.array(w) < rule.least) for w in alike], axis=0)
-        compared += int(is_small_somewhere.sum())
-        assert not (is_small_somewhere & (lowest == highest)).any()
+    for same in map(np.array, alike.values()):
+        is_small = ((same > 0) & (same < least)).any(axis=0)
+        compared += int(is_small.sum())
+        assert not (is_small & (same.min(axis=0) == same.max(axis=0))).any()
     assert compared > 10
 
 

@@ -96,6 +96,24 @@ def test_a_better_earlier_round_is_restored_and_evaluated_as_the_closing_one(tmp
     assert all((kept[name] == outcome.parameters[name]).all() for name in kept)
 
 
+def test_gaps_of_several_rounds_are_not_mixed(tmp_path: Path) -> None:
+    """Round 2 has the smallest gap; averaged with those before, it would seem to be round 3's. Round 4 fares worse."""
+
+    def apart(reply: EvaluateReply) -> EvaluateReply:
+        found = {1: 36.0, 2: 24.0, 3: 28.0}.get(reply.round)
+        tables = {"x": found, "y": 20.0} if found else {}
+        groups = {f"sex={name}": np.array([[40.0, 0.0], [40.0 - k, k]]) for name, k in tables.items()}
+        losses = {"loss": 90.0 if reply.round == 4 else 50.0, "patients": 100.0}
+        return replace(planted(reply), losses=losses, audit_groups=groups, audit_groups_sd=1.0)
+
+    overrides = ("fairness.final=best", "weighting=fairfed")
+    outcome = chosen_of(tmp_path, *overrides, evaluate=apart)
+    assert outcome.of(events.SiteLeftOut) == []
+    (told,) = outcome.of(FinalChosen)
+    assert "the smallest gap between groups of audit patients" in told.reasons[-1]
+    assert told.round == 2
+
+
 def test_the_sites_are_asked_about_the_model_that_was_chosen(tmp_path: Path) -> None:
     hospitals = {name: Hospital(patients=180, evaluate=planted) for name in ("a1", "b1")}
     federate(hospitals, tmp_path, "rounds=4", "fairness.final=best")

@@ -71,6 +71,15 @@ def test_a_share_of_whole_sites_is_not_lost_to_rounding() -> None:
     assert found[0] == pytest.approx(np.mean(np.arange(29, 71) ** 2))
 
 
+@pytest.mark.parametrize(("sites", "left"), [(3, [1]), (4, [1, 2]), (6, [2, 3])])
+def test_a_share_of_nearly_a_half_leaves_the_middle(sites: int, left: list[int]) -> None:
+    rows = np.arange(sites, dtype=np.float32)[:, None] ** 2
+    found = combined(rows, lambda asked: trimmed_mean(asked, share=0.4999999999))
+    assert found[0] == pytest.approx(np.mean(np.square(left)))
+    with pytest.raises(EngineError, match="ROUND-E029"):
+        combined(rows[:2], lambda asked: trimmed_mean(asked, share=0.4999999999))
+
+
 def test_blocks_of_columns_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(1).normal(size=(7, 50)).astype(np.float32)
     whole = {name: combined(rows, combine) for name, combine in COUNTING_EACH_ONCE.items()}

@@ -150,7 +150,7 @@ def test_the_combiners_that_are_let_through_say_how_much_of_each_update_they_too
     [
         ("contribution.params.reference=''", "needs a public reference set"),
         ("contribution.params.permutations=0", "STUDY-E008"),
-        ("contribution.params.permutations=1.5", "STUDY-E008"),
+        ("contribution.params.permutations=1.5", "STUDY-E003"),
         ("standardize=site", "each site standardises by itself"),
         ("optimizing.rule=adam", "also steps by earlier rounds"),
         ("combining.rule=median", "no weighted sum"),

@@ -1,8 +1,11 @@
 """What the report says of differences between hospitals and between groups, and of a run beside another."""
 
-from dataclasses import replace
+import json
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from fedfm.metrics.between_sites import Spread
@@ -14,6 +17,7 @@ from server_app.report import events, judgements
 from server_app.report.page import write_report
 from server_app.report.summary import summarise
 from server_app.report.verdict import verdict
+from tests.unit.server_app.federation import Hospital, federate, study_of
 from tests.unit.server_app.test_report import STUDY, a_run, kept
 
 GAINS: dict[str, dict[str, Estimate | None]] = {
@@ -87,18 +91,60 @@ def test_each_hospital_has_its_gain_its_weight_and_the_worst_is_named(tmp_path: 
     found = section(rendered(tmp_path, a_compared_run()), "How unlike the hospitals fare")
     assert found.count("<circle") == 3 + 4  # gains in AUROC of one, in accuracy of two; weights of two in two rounds
     assert "0.700 (0.60 to 0.80) hospital-b" in found
-    row = found.partition('<th scope="row">hospital-b</th>')[2].partition("</tr>")[0]
-    assert [cell.partition("<")[0] for cell in row.split('class="figure">')[1:]] == [
-        "0.500",
-        "0.500",
-        "0.600",
-        "0.500",
-        "1",
-    ]
+    assert row_of(found, "hospital-b") == ["0.500", "0.500", "0.600", "0.500", "1", "none"]
 
 
 def test_weights_that_follow_from_the_cohorts_are_not_drawn(tmp_path: Path) -> None:
     assert "How much each hospital counted" not in rendered(tmp_path, a_compared_run(rule="cohort"))
+
+
+def test_an_update_that_krum_leaves_aside_is_no_contribution(tmp_path: Path) -> None:
+    """Three hospitals agree, two do not; of the three one is taken in each round."""
+    hospitals = {name: Hospital(shift=shift) for name, shift in zip("abcde", (1.0, 1.1, 0.9, 50.0, -50.0), strict=True)}
+    overrides = ("rounds=2", "combining=krum", "weighting=uniform", "min_sites=5")
+    (tmp_path / "run").mkdir()
+    outcome = federate(hospitals, tmp_path / "run", *overrides)
+    study = json.loads(json.dumps(asdict(study_of(*overrides)), default=str))
+    started, ended = events.RunStarted("r", study, "l", 1, "x"), events.RunEnded("completed", "", "", 1.0)
+    happened = [started, *outcome.happened, ended]
+    found = verdict(summarise(happened))
+    assert found.headline == "Completed: 1 of 5 hospitals contributed to all 2 rounds."
+    of_each = "; ".join(f"{name} in 2 of 2 rounds" for name in "bcde")
+    assert f"Updates that came and were not used (combining=krum): {of_each}." in found.reasons
+    weights = rendered(tmp_path / "report", happened).partition("How much each hospital counted")[2]
+    assert "An update that was not chosen has a share of 0." in weights
+    assert row_of(weights, "a")[-1] == "none"
+    assert row_of(weights, "e")[-1] == "1-2"
+
+
+def row_of(text: str, name: str) -> list[str]:
+    row = text.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0]
+    return re.findall("<td[^>]*>([^<]*)", row)
+
+
+@pytest.mark.parametrize(
+    ("rule", "combining", "said"),
+    [
+        ("power", "linear", "A hospital whose signal was missing counts with its cohort."),
+        ("fedfv", "linear", "A hospital whose loss was missing is taken to have the mean loss of the others."),
+        ("cohort", "norm_clipping", "Long updates are shortened, so that shares may sum to less than 1."),
+        ("fednova", "linear", "in the global model, round by round.</p>"),
+    ],
+)
+def test_what_weights_mean_is_said_by_rule(rule: str, combining: str, said: str, tmp_path: Path) -> None:
+    started, *rest = a_compared_run(rule=rule)
+    assert isinstance(started, events.RunStarted)
+    happened = [replace(started, study={**started.study, "combining": {"rule": combining}}), *rest]
+    found = rendered(tmp_path, happened).partition("How much each hospital counted")[2].partition("<table")[0]
+    assert said in found
+    assert ("cohort" in found) == (rule == "power")
+
+
+def test_a_run_whose_rounds_name_no_site_has_a_page(tmp_path: Path) -> None:
+    """Such as a log from which the lines of the sites are gone."""
+    bare = [event for event in a_compared_run() if not hasattr(event, "site")]
+    measured = judgements.ContributionMeasured(2, "shapley", {}, 0.0, 0)
+    assert "How much each hospital counted" in rendered(tmp_path, [*bare[:-1], measured, bare[-1]])
 
 
 def test_a_gap_is_drawn_with_its_limit_and_an_unknown_one_is_a_dash(tmp_path: Path) -> None:

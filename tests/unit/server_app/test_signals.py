@@ -83,13 +83,36 @@ def test_a_site_of_two_groups_has_no_sign_where_another_knows_three() -> None:
     [
         {"x": of_positives(0, 0), "y": of_positives(9, 9)},
         {"y": of_positives(9, 9)},
-        {"x": of_positives(0, 0), "y": of_positives(9, 9), "z": of_positives(2, 9)},  # not the gap of the other two
     ],
 )
 def test_no_positives_or_no_second_group_are_no_gap(tables: dict[str, Table]) -> None:
     signals = heard(counted("a", **tables))
     assert signals.gaps == {}
     assert signals.gap is None
+
+
+def test_a_group_without_positives_does_not_hide_the_gap_of_the_others() -> None:
+    """Neither at its site nor of all; the site of two groups alone has no sign beside it."""
+    rare = counted("a", x=of_positives(0, 1), y=of_positives(30, 10), z=of_positives(20, 20))
+    plain = counted("b", y=of_positives(10, 30), z=of_positives(20, 20))
+    empty = counted("c", x=of_positives(0, 0), y=of_positives(9, 9), z=of_positives(2, 8))
+    signals = heard(plain, empty)
+    assert {site: gap.value for site, gap in signals.gaps.items()} == {"b": 0.25, "c": pytest.approx(0.3)}
+    assert signals.gap is not None
+    assert signals.gap.value == pytest.approx(22 / 50 - 19 / 58)
+    assert heard(rare).gaps["a"].value == 0.75  # one exact positive is told, and was missed
+
+
+def test_the_gap_of_the_latest_evaluation_is_its_own() -> None:
+    signals, even = Signals(1), of_positives(20, 20)
+    signals.hear([counted("a", sd=1.0, x=of_positives(36, 4), y=even)])
+    signals.hear([counted("a", sd=1.0, x=of_positives(24, 16), y=even)])
+    assert signals.gap_now is not None
+    assert signals.gap is not None
+    assert (signals.gap_now.value, signals.gap.value) == (pytest.approx(0.1), pytest.approx((0.4 + 0.1) / 2))
+    signals.hear([reply("a")])
+    assert signals.gap_now is None
+    assert signals.gap.value == pytest.approx(0.25)
 
 
 def test_positives_that_drown_in_noise_are_no_gap_at_the_site_and_may_be_one_together() -> None:

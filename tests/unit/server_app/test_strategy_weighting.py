@@ -57,7 +57,7 @@ def test_a_hospital_that_is_served_worse_counts_for_more_from_the_next_round_on(
     worse = Hospital(evaluate=changed(losses={"loss": 6.0, "patients": 10.0}, **exact))
     better = Hospital(evaluate=changed(losses={"loss": 3.0, "patients": 10.0}, **exact))
     silent = Hospital(evaluate=changed(losses={}, **exact))
-    outcome = federate({"a1": worse, "b1": better, "c1": silent, "d1": silent}, tmp_path, "rounds=2")
+    outcome = federate({"a1": worse, "b1": better, "c1": silent, "d1": silent}, tmp_path, "rounds=2", "privacy=none")
     first, second = (event.weights for event in outcome.of(events.RoundCombined))
     assert first == dict.fromkeys(FOUR, 0.25)
     assert second == pytest.approx({"a1": 1 / 3, "b1": 1 / 6, "c1": 0.25, "d1": 0.25})
