@@ -45,6 +45,14 @@ def test_each_gate_fails_where_all_of_its_interval_is_beyond(gate: str, means: d
     assert sum_gates.failed(sums(500, **means), sd=250.0) == ()  # not certain to be eleven documents
 
 
+def test_answers_may_move_a_little_more_than_before_and_words_may_not_gain() -> None:
+    """Of so many documents that a twentieth is told from nothing."""
+    assert sum_gates.failed(sums(100_000, swap_rise__sex=0.05), sd=5.0) == ()
+    assert sum_gates.failed(sums(100_000, swap_rise__sex=0.07), sd=5.0) == ("swap:sex",)
+    assert sum_gates.failed(sums(100_000, mass_rise__tag=0.02), sd=5.0) == ("shortcut:tag",)
+    assert sum_gates.failed(sums(100_000, mass_rise__tag=-0.5, swap_rise__sex=-0.5), sd=5.0) == ()
+
+
 def test_what_was_withheld_has_not_failed() -> None:
     assert sum_gates.failed({}, sd=0.0) == ()
 
