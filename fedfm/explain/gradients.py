@@ -29,6 +29,7 @@ class _Paths:
     weight: Tensor
 
 
+@torch.no_grad()
 def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
     """Return the gradient of the predicted logit, averaged on the straight path from the baseline, times the path.
 
@@ -53,6 +54,7 @@ def integrated_gradients(model: Classifier, inputs: Inputs, method: Method) -> A
     return Attribution(target=target, credits=credits_, completeness_error=error)
 
 
+@torch.no_grad()
 def expected_gradients(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
     """Return the path times the gradient, averaged over ``method.steps`` paths from references drawn at random.
 
@@ -76,6 +78,7 @@ def expected_gradients(model: Classifier, inputs: Inputs, method: Method) -> Att
     return Attribution(target, _along(model, inputs, paths=paths, target=target), completeness_error=None)
 
 
+@torch.no_grad()
 def gradient_input(model: Classifier, inputs: Inputs, _method: Method) -> Attribution:
     """Return the gradient of the predicted logit times the unit itself, whatever the baseline.
 
@@ -88,6 +91,7 @@ def gradient_input(model: Classifier, inputs: Inputs, _method: Method) -> Attrib
     return Attribution(target, credits_, completeness_error=None)
 
 
+@torch.no_grad()
 def gradient_norm(model: Classifier, inputs: Inputs, _method: Method) -> Attribution:
     """Return the length of the gradient of the predicted logit at each unit; never negative.
 
