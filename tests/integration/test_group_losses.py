@@ -129,7 +129,8 @@ def test_who_lists_other_groups_in_mid_run_begins_anew(rule: tuple[str, ...], tm
     Trainer(load_site(file)).train(request(1, start, *rule, "privacy=none"))
     file.write_text(file.read_text().replace("female: female", "female: woman, unknown: other"))
     Trainer(load_site(file)).train(request(2, start, *rule, "privacy=none"))
-    files = sorted((tmp_path / "state").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    tables = (file for file in (tmp_path / "state").glob("*.json") if not file.name.startswith("check-"))
+    files = sorted(tables, key=lambda path: path.stat().st_mtime_ns)
     assert [len(json.loads(path.read_text())) for path in files] == [2, 3]
 
 

@@ -140,13 +140,15 @@ def _reference(study: Study, problems: Problems) -> None:
 
 
 def _nothing_asked(study: Study, problems: Problems) -> None:
-    """Add what would be looked at with attribution = none: it would be taken for checked, and nobody checks it."""
+    """Add what promises an answer with attribution = none, and would give none.
+
+    Lists may stay: they say what a study would watch, and explanations may be turned off from the command line.
+    """
     asked = study.explainability
-    for name in ("shortcuts", "swaps", "vocabulary", "reference"):
-        if getattr(asked, name):
-            what = f"attribution = none looks at no reasons, so that {name} would be held against nothing"
-            fix = "choose explainability=integrated_gradients, or leave it out"
-            problems.add("E030", what, path=f"explainability.{name}", found=shown(getattr(asked, name)), fix=fix)
+    if asked.reference:
+        what = "attribution = none looks at no reasons, so that no public example would be looked at"
+        fix = "choose explainability=integrated_gradients, or leave it out"
+        problems.add("E030", what, path="explainability.reference", found=shown(asked.reference), fix=fix)
     if asked.action == "stop":
         what, fix = "attribution = none looks at no reasons, so that none can be lost", "leave action=report"
         problems.add("E030", what, path="explainability.action", found="stop", fix=fix)
