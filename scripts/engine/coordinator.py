@@ -6,6 +6,7 @@ same Control API in this process, because a ``flwr`` command costs a second of s
 
 import json
 import subprocess
+import tempfile
 import sys
 import time
 from collections.abc import Mapping
@@ -80,15 +81,20 @@ def write_connection(flower_home: Path, address: str, authority: Path) -> None:
 
 
 def start_run(app: Path, *, overrides: str, environment: Mapping[str, str], connection: str = CONNECTION) -> int:
-    """Do ``flwr run APP CONNECTION --run-config 'overrides="..."'`` and return the run's number.
+    """Do ``flwr run APP CONNECTION --run-config FILE`` and return the run's number.
+
+    The overrides go in a file, for on its command line ``flwr`` takes no text with both kinds of quotes.
 
     Raises:
         EngineError: With what ``flwr`` says.
     """
     command = [_flwr(), "run", str(app), connection, "--format", "json"]
-    if overrides:
-        command += ["--run-config", f"overrides={json.dumps(overrides, ensure_ascii=False)}"]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        if overrides:
+            file = Path(folder) / "run.toml"
+            file.write_text(f"overrides = {json.dumps(overrides, ensure_ascii=False)}\n", encoding="utf-8")
+            command += ["--run-config", str(file)]
+        done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
     try:
         answer = json.loads(done.stdout)
         return int(answer["run-id"])
