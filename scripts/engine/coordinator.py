@@ -6,8 +6,8 @@ same Control API in this process, because a ``flwr`` command costs a second of s
 
 import json
 import subprocess
-import tempfile
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
