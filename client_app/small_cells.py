@@ -16,7 +16,7 @@ What is withheld is empty, never zero: to the coordinator it was not told.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def without_small_cells(reply: EvaluateReply, asked: Round) -> EvaluateReply:
     if reply.audit_groups and reply.audit_groups_sd == 0:
         reply = _audit_groups(reply, asked, rule)
     documents = reply.explanation.get("documents", 0.0)  # before it is rounded
-    return _terms(_audit_sums(reply, rule), asked, rule, documents=documents)
+    return _terms(_audit_sums(reply, asked, rule), asked, rule, documents=documents)
 
 
 def shown_sums(asked: Round, sums: Mapping[str, float]) -> Mapping[str, float]:
@@ -66,7 +66,15 @@ def shown_sums(asked: Round, sums: Mapping[str, float]) -> Mapping[str, float]:
     by_record = asked.study.privacy.unit == "record"
     everybody = len(set(owners_of(asked.prepared.splits.audit, by_record=by_record)))
     rest = everybody - sums["documents"] if asked.plan.loss is not None else 0.0
-    return {} if suppression.has_small(rest, rule) else _scaled(sums, "documents", rule)
+    is_told = not suppression.has_small(rest, rule) and _is_looked_at_as_before(asked)
+    return _scaled(sums, "documents", rule) if is_told else {}
+
+
+def _is_looked_at_as_before(asked: Round) -> bool:
+    """Whether reasons are asked for as they first were in the run: a few documents more would tell of these."""
+    wanted = json.dumps([asdict(asked.study.explainability), asked.study.privacy.unit], sort_keys=True)
+    digest = hashlib.sha256(wanted.encode()).hexdigest()
+    return written_once(asked.kept_in_run("explained"), lambda: digest) == digest
 
 
 def _test_patients(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateReply:
@@ -206,14 +214,18 @@ def _audit_groups(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRep
     return replace(reply, audit_groups=told if is_told else {})
 
 
-def _audit_sums(reply: EvaluateReply, rule: Rule) -> EvaluateReply:
-    """Withhold exact sums over few patients, and explanations that nearly all or nearly none of them give."""
+def _audit_sums(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateReply:
+    """Withhold exact sums over few patients, and explanations that nearly all or nearly none of them give.
+
+    Of explanations, those that are asked for in another way than before in the run, too.
+    """
     losses, explanation = reply.losses, reply.explanation
     if losses and reply.losses_sd == 0:
         losses = _scaled(losses, "patients", rule)
     if explanation and reply.explanation_sd == 0:
         unexplained = reply.losses["patients"] - explanation["documents"] if losses else 0.0
-        explanation = {} if suppression.has_small(unexplained, rule) else _scaled(explanation, "documents", rule)
+        is_told = not suppression.has_small(unexplained, rule) and _is_looked_at_as_before(asked)
+        explanation = _scaled(explanation, "documents", rule) if is_told else {}
     return replace(reply, losses=losses, explanation=explanation)
 
 
@@ -232,7 +244,7 @@ def _terms(reply: EvaluateReply, asked: Round, rule: Rule, *, documents: float) 
     is_told = np.array([not suppression.has_small(np.array([n, documents - n]), rule) for n in held], dtype=bool)
     counts = np.where(is_told, suppression.shown(held, rule), 0.0)
     means = np.divide(credited, held, out=np.zeros_like(credited), where=held > 0)
-    is_known = _is_first_or_same(asked.kept("counted-terms"), {"documents": counts})
+    is_known = _is_first_or_same(asked.kept_in_run("counted-terms"), {"documents": counts})
     return replace(reply, terms=np.stack([means * counts, counts])) if is_known else withheld
 
 

@@ -113,19 +113,19 @@ class ReferenceAudit:
     def overlaps(self, audits: Mapping[str, Audit]) -> dict[str, Credits]:
         """Return site to float64[1 + R]: rank overlap with the sites' median credits, then that of resamples.
 
-        Empty where a site, or the median, credits nothing.
+        A site that credits nothing has no overlap. Empty where the median credits nothing.
         """
         credited = [found.terms.mean(axis=0) for found in audits.values()]
         if not credited or not self._watched.vocabulary:
             return {}
         usual = np.median(credited, axis=0)
+        if not usual.any():
+            return {}
         rng, size = np.random.default_rng(self._seed), len(self._examples)
         weights = np.vstack([np.ones(size), rng.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)]) / size
         found = {}
         for site, of in audits.items():
             each = [rank_overlap(credits_, usual) for credits_ in weights @ of.terms]
-            if each[0] is None:
-                return {}
             found[site] = np.array([0.0 if overlap is None else overlap for overlap in each])
         return found
 

@@ -113,8 +113,8 @@ def screen_failed(failed: Sequence[str], *, is_downweighted: bool, gates: Collec
         raise unasked("a gate", wrong[0], ", ".join(sorted(allowed)) or "none without sums of a check")
     if len(set(failed)) < len(failed):
         raise unasked("a gate given twice", ", ".join(failed), "each once")
-    if is_downweighted and not failed:
-        raise unasked("half a weight", "no gate that has failed", "with a gate that has failed")
+    if is_downweighted and not set(failed) - {"completeness"}:  # which says nothing against the model
+        raise unasked("half a weight", "no gate of the model that has failed", "with a gate that has failed")
 
 
 def _most(declared_patients: int) -> float:

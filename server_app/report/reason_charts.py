@@ -7,6 +7,7 @@ from server_app.report.markup import UNKNOWN, Element, element
 
 _WIDTH = 720
 _CELL, _NAMES, _TOP = 74, 196, 30
+_ROOM = 34  # pixels that a number needs
 
 
 def matrix(title: str, names: Sequence[str], values: Mapping[tuple[str, str], float | None]) -> Element:
@@ -70,9 +71,12 @@ def _cell(value: float | None, x: float, y: float, size: float) -> Element:
     shade = f"{0.06 + 0.84 * max(0.0, value):.2f}" if value is not None else "0"
     text = UNKNOWN if value is None else f"{value:.2f}"
     ink = "cell strong" if value is not None and value > 0.55 else "cell"
+    shown = element("rect", x=x + gap, y=y + gap, width=inner, height=inner, rx=4, class_="heat", fill_opacity=shade)
+    if size < _ROOM:
+        return element("g", element("title", text), shown)
     return element(
         "g",
-        element("rect", x=x + gap, y=y + gap, width=inner, height=inner, rx=4, class_="heat", fill_opacity=shade),
+        shown,
         element("text", text, x=x + size / 2, y=y + size / 2 + 5, class_=f"{ink} middle"),
     )
 

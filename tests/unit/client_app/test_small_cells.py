@@ -221,3 +221,18 @@ def test_exact_sums_of_a_check_leave_as_those_of_explanations(
     sums = {"comprehensiveness": 2.0, "documents": float(documents)}
     assert shown_sums(question, sums) == (sums if leaves else {})
     assert shown_sums(replace(question, site=replace(question.site, policy=Policy(small_cells="none"))), sums) == sums
+
+
+def test_reasons_asked_for_in_another_way_in_the_run_are_withheld(tmp_path: Path) -> None:
+    """The documents of a larger number hold those of a smaller one: the difference would be a few patients' notes."""
+    reply = credited(60, 30)
+    first, more, again = (
+        without_small_cells(reply, asked(study_of(f"explainability.documents={number}"), tmp_path, number=1))
+        for number in (60, 61, 60)
+    )
+    assert first.explanation["documents"] == again.explanation["documents"] == 60
+    assert more.explanation == {}
+    assert more.terms.shape == (2, 0)
+    noised = replace(reply, explanation_sd=1.0, terms_sd=1.0)
+    kept = without_small_cells(noised, asked(study_of("explainability.documents=61"), tmp_path, number=1))
+    assert kept.explanation == noised.explanation

@@ -54,7 +54,10 @@ def sigmoid(x: float) -> float:
 def random_credits(model: Classifier, inputs: Inputs, method: Method) -> Attribution:
     """A planted fault: credits that are drawn."""
     real = integrated_gradients(model, inputs, method)
-    drawn = torch.rand(real.credits.shape, generator=torch.Generator().manual_seed(int(real.credits.shape[1])))
+    seed = (
+        int(1e6 * inputs.values.double().abs().sum().item()) % 2**31
+    )  # of the documents, so that it is another for each
+    drawn = torch.rand(real.credits.shape, generator=torch.Generator().manual_seed(seed))
     return Attribution(real.target, drawn * inputs.removable, real.completeness_error)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfm.config.compose import compose_study
+from fedfm.config.study import Adapter, Model, Task
 from fedfm.examples import Example
 from fedfm.explain.attribution import ATTRIBUTIONS, Method, integrated_gradients
 from fedfm.explain.audit import Audit, Watched, audit, leanings
@@ -20,6 +21,7 @@ from fedfm.explain.swaps import swap_effects
 from fedfm.explain.terms import term_credits
 from fedfm.explain.words import word_credits
 from fedfm.explanations import MOST_TERMS, check_names, ranges, rises, sum_names
+from fedfm.model.build import build_model
 from fedfm.model.classifier import Classifier
 from fedfm.parameters import load_trainable, trainable
 from tests.unit.fedfm.judged_cases import columns_model, notes, random_credits, rows, text_model
@@ -226,3 +228,20 @@ def test_a_planted_shortcut_holds_more_credit_than_words_and_flips_the_answer() 
     assert planted["shortcut_mass:scanner"].mean() > 4 * planted["shortcut_share:scanner"].mean()
     assert planted["swap_flip:scanner"].mean() > 0.8
     assert not any(clean[name].any() for name in ("shortcut_mass:scanner", "swap_shift:scanner", "swap_flip:scanner"))
+
+
+def test_figures_near_a_tie_do_not_depend_on_who_else_is_there() -> None:
+    """Two rows of the head that differ in the last digits let rounding answer; a lying coordinator may send them."""
+    model = build_model(Model(source="random"), Adapter(method="head"), Task(labels=["well", "ill"]), seed=1)
+    row = np.random.default_rng(1).normal(size=32).astype(np.float32) * 50
+    near = (row.astype(np.float64) * (1 + 2e-7)).astype(np.float32)
+    load_trainable(model, {"head.weight": np.stack([row, near]), "head.bias": np.zeros(2, np.float32)})
+    words = ["patient", "was", "stable", "sepsis", "fever", "home", "ward", "night", "the", "oxygen"]
+    rng = np.random.default_rng(3)
+    notes = [Example(f"p{i}", 0, text="woman " + " ".join(rng.choice(words, 8 + i % 9))) for i in range(24)]
+    watched, method = Watched(shortcuts={"sex": ["woman"]}, swaps={"sex": {"woman": "man"}}), Method(steps=2)
+    alone = leanings(model, notes, method=method, watched=watched)
+    for text in ("man", "woman fever", "woman " * 12):
+        beside = leanings(model, [*notes, Example("q", 0, text=text)], method=method, watched=watched)
+        for name, figures in alone.items():
+            np.testing.assert_array_equal(beside[name][:-1], figures)
