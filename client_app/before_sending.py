@@ -103,7 +103,7 @@ def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
     figures = dict(found.sums)
     if is_full:
         settings, model = asked.study.explainability, asked.prepared.model
-        figures["randomised_all"] = without_what_was_learned(model, begun.documents, settings)
+        figures["randomised_all"] = without_what_was_learned(model, begun.documents, settings, found=found)
     _check_here(asked, begun, figures, update=update, is_full=is_full)
     checked_model.keep(asked)
     if release is None:

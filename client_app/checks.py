@@ -101,16 +101,24 @@ def leanings(
 
 
 def without_what_was_learned(
-    model: Classifier, documents: Sequence[Example], settings: Explainability
+    model: Classifier, documents: Sequence[Example], settings: Explainability, *, found: Audit
 ) -> looks.Figures:
     """Return float64[N] in [0, 1]: how alike credits are to those of a model whose every parameter is drawn anew.
+
+    Args:
+        model: What was looked at.
+        documents: The same N documents.
+        settings: How words are credited.
+        found: What ``look`` has found, so that the model need not be explained again.
 
     Guarantees:
         The model is as before afterwards.
     """
     method = Method(settings.attribution, settings.steps, settings.baseline)
-    found = rank_correlation_after(model, documents, method=method, parts="all", seed=secrets.randbits(62))
-    return np.clip(np.nan_to_num(found), 0.0, 1.0)
+    correlations = rank_correlation_after(
+        model, documents, method=method, parts="all", seed=secrets.randbits(62), before=found.sizes
+    )
+    return np.clip(np.nan_to_num(correlations), 0.0, 1.0)
 
 
 def _bounded(figures: Mapping[str, looks.Figures]) -> dict[str, looks.Figures]:

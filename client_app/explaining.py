@@ -27,7 +27,6 @@ from fedfm.explain.attribution import Method
 from fedfm.explain.audit import Watched
 from fedfm.explain.deletion import credited_order, deletions, random_order
 from fedfm.explain.documents import Explained, explained
-from fedfm.explain.passes import ROWS
 from fedfm.explain.shortcuts import mass_and_share
 from fedfm.explain.swaps import swap_effects, swapped
 from fedfm.model.build import load_adapter
@@ -196,26 +195,25 @@ def explained_documents(shown: Shown, examples: Sequence[tuple[str, Example]], w
     settings, only = shown.settings, [example for _, example in examples]
     method = Method(settings.attribution, settings.steps, settings.baseline)
     swaps = _swaps(shown.model, only, watched)
-    made: dict[int, Document] = {}
-    for some in explained(shown.model, only, method):
-        chances = _chances(shown.model, some)
-        for row, place in enumerate(some.places):
-            parts = {name: effects[place] for name, effects in swaps.items()}
-            made[place] = _document(shown, some, row, examples[place], (chances[row], parts, watched))
-    return [made[place] for place in range(len(only))]
+    made = []
+    for place, one in enumerate(explained(shown.model, only, method)):
+        parts = {name: effects[place] for name, effects in swaps.items()}
+        made.append(_document(shown, one, examples[place], swaps=parts, watched=watched))
+    return made
 
 
 def _document(
     shown: Shown,
-    some: Explained,
-    row: int,
+    one: Explained,
     of: tuple[str, Example],
-    told: tuple[float, Mapping[str, Swapped | None], Watched],
+    *,
+    swaps: Mapping[str, Swapped | None],
+    watched: Watched,
 ) -> Document:
-    (split, example), (chance, swaps, watched) = of, told
-    labels, target = shown.model.recipe.task.labels, int(some.attributed.target[row])
-    names, credited = some.inputs.names[row], some.credits[row]
-    error = some.attributed.completeness_error
+    (split, example), chance = of, _chance(shown.model, one)
+    labels, target = shown.model.recipe.task.labels, int(one.attributed.target)
+    names, credited = one.names, one.credits
+    error = one.attributed.completeness_error
     comprehensive, sufficient = _deleted(shown, example, credited, target)
     return Document(
         example=example,
@@ -228,7 +226,7 @@ def _document(
         comprehensiveness=float(comprehensive[0]),
         random=np.sort(comprehensive[1:]),
         sufficiency=float(sufficient[0]),
-        completeness_error=None if error is None else float(error[row]),
+        completeness_error=None if error is None else float(error),
         swaps=swaps,
         shortcuts={name: mass_and_share(credited, names, words) for name, words in watched.shortcuts.items()},
     )
@@ -247,16 +245,15 @@ def _deleted(
 
 
 @torch.no_grad()
-def _chances(model: Classifier, some: Explained) -> list[float]:
-    logits = model.logits_from_inputs(some.inputs.values, some.inputs.present).double()
-    of_target: list[float] = logits.softmax(-1).gather(1, some.attributed.target[:, None]).squeeze(1).tolist()
-    return of_target
+def _chance(model: Classifier, one: Explained) -> float:
+    logits = model.logits_from_inputs(one.inputs.values, one.inputs.present).double()
+    return logits.softmax(-1)[0, int(one.attributed.target)].item()
 
 
 def _swaps(model: Classifier, examples: Sequence[Example], watched: Watched) -> dict[str, list[Swapped | None]]:
     found: dict[str, list[Swapped | None]] = {}
     for name, phrases in watched.swaps.items():
-        shift, flip = swap_effects(model, examples, phrases, batch=ROWS)
+        shift, flip = swap_effects(model, examples, phrases)
         applies = [swapped(example, phrases, model.recipe.task) is not None for example in examples]
         effects = zip(applies, shift.tolist(), flip.tolist(), strict=True)
         found[name] = [Swapped(moved, bool(other)) if there else None for there, moved, other in effects]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedfm.examples import Example
 from fedfm.explain.attribution import Method
 from fedfm.explain.deletion import credited_order, paired_deletions, random_order
-from fedfm.explain.documents import TOGETHER, Explained, explained
+from fedfm.explain.documents import Explained, explained
 from fedfm.explain.randomisation import rank_correlation_after, sizes_of
 from fedfm.explain.shortcuts import mass_and_share
 from fedfm.explain.swaps import swap_effects
@@ -50,12 +50,14 @@ class Audit:
             clipped to length 1 and at most ``MOST_TERMS`` entries; of two classes credit for the positive class,
             of more for the predicted one.
         holds: bool[N, V] the same entries: which terms a document counts for.
+        sizes: For each document the absolute credits of its words, as ``rank_correlation_after`` takes them.
     """
 
     sums: Mapping[str, Figures]
     groups: Sequence[Mapping[str, str]]
     terms: Figures
     holds: NDArray[np.bool_]
+    sizes: Sequence[Figures] = ()
 
 
 def audit(
@@ -94,21 +96,20 @@ def audit(
     )
     sums = {name: np.zeros(len(examples)) for name in names}
     terms = np.zeros((len(examples), len(watched.vocabulary)))
-    holds, sizes = np.zeros(terms.shape, dtype=np.bool_), [np.zeros(0)] * len(examples)
-    for some in explained(model, examples, method):
-        for name, figures in (_deleted(model, some, seeds) | _on_shortcuts(some, watched.shortcuts)).items():
-            sums[name][some.places] = figures
-        for row, place in enumerate(some.places):
-            sizes[place] = sizes_of(some, row)
-            signed = _toward_positive(model, some, row)
-            terms[place], holds[place] = term_credits(signed, some.inputs.names[row], watched.vocabulary)
+    holds, sizes = np.zeros(terms.shape, dtype=np.bool_), []
+    for place, one in enumerate(explained(model, examples, method)):
+        for name, figure in (_deleted(model, one, seeds[place]) | _on_shortcuts(one, watched.shortcuts)).items():
+            sums[name][place] = figure
+        terms[place], holds[place] = term_credits(_toward_positive(model, one), one.names, watched.vocabulary)
+        sizes.append(sizes_of(one))
     sums |= _on_swaps(model, examples, watched.swaps)
     if randomised:
         sums["randomised_head"] = rank_correlation_after(
             model, examples, method=method, parts="head", seed=head_seed, before=sizes
         )
     sums["documents"] = np.ones(len(examples))
-    return Audit(sums=_bounded(sums), groups=[example.groups for example in examples], terms=terms, holds=holds)
+    groups = [example.groups for example in examples]
+    return Audit(sums=_bounded(sums), groups=groups, terms=terms, holds=holds, sizes=sizes)
 
 
 def leanings(model: Classifier, examples: Sequence[Example], *, method: Method, watched: Watched) -> dict[str, Figures]:
@@ -132,31 +133,31 @@ def leanings(model: Classifier, examples: Sequence[Example], *, method: Method, 
     """
     figures_of = ("shortcut_mass", "shortcut_share")
     sums = {f"{figure}:{name}": np.zeros(len(examples)) for name in watched.shortcuts for figure in figures_of}
-    for some in explained(model, examples, method) if watched.shortcuts else ():
-        for name, figures in _on_shortcuts(some, watched.shortcuts).items():
-            sums[name][some.places] = figures
+    for place, one in enumerate(explained(model, examples, method) if watched.shortcuts else ()):
+        for name, figure in _on_shortcuts(one, watched.shortcuts).items():
+            sums[name][place] = figure
     return _bounded(sums | _on_swaps(model, examples, watched.swaps))
 
 
-def _deleted(model: Classifier, some: Explained, seeds: Sequence[int]) -> dict[str, Figures]:
-    inputs, rows = some.inputs, range(len(some.places))
+def _deleted(model: Classifier, one: Explained, seed: int) -> dict[str, float]:
+    inputs, error = one.inputs, one.attributed.completeness_error
     found = paired_deletions(
         model,
         inputs,
-        some.attributed.target,
-        orders=[credited_order(inputs, row, some.credits[row]) for row in rows],
-        random=[random_order(inputs, row, seed=seeds[some.places[row]]) for row in rows],
+        one.attributed.target,
+        orders=[credited_order(inputs, 0, one.credits)],
+        random=[random_order(inputs, 0, seed=seed)],
     )
-    error = some.attributed.completeness_error
-    incomplete = np.zeros(len(rows)) if error is None else error.double().cpu().numpy()
-    return {**vars(found), "completeness_error": incomplete}
+    incomplete = 0.0 if error is None else error.double().item()
+    return {**{name: figures.item() for name, figures in vars(found).items()}, "completeness_error": incomplete}
 
 
-def _on_shortcuts(some: Explained, shortcuts: Mapping[str, Sequence[str]]) -> dict[str, Figures]:
-    found: dict[str, Figures] = {}
+def _on_shortcuts(one: Explained, shortcuts: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    found: dict[str, float] = {}
     for name, phrases in shortcuts.items():
-        both = [mass_and_share(c, n, phrases) for c, n in zip(some.credits, some.inputs.names, strict=True)]
-        found[f"shortcut_mass:{name}"], found[f"shortcut_share:{name}"] = np.array(both, dtype=np.float64).T
+        found[f"shortcut_mass:{name}"], found[f"shortcut_share:{name}"] = mass_and_share(
+            one.credits, one.names, phrases
+        )
     return found
 
 
@@ -165,17 +166,17 @@ def _on_swaps(
 ) -> dict[str, Figures]:
     found: dict[str, Figures] = {}
     for name, phrases in swaps.items():
-        effects = swap_effects(model, examples, phrases, batch=TOGETHER)
+        effects = swap_effects(model, examples, phrases)
         found[f"swap_shift:{name}"], found[f"swap_flip:{name}"] = effects
     return found
 
 
-def _toward_positive(model: Classifier, some: Explained, row: int) -> Figures:
+def _toward_positive(model: Classifier, one: Explained) -> Figures:
     """Return float64[W]: of two classes credits for the positive one, which is the other's with the other sign."""
     task = model.recipe.task
     positive = task.labels.index(task.positive or task.labels[-1])
-    is_other = len(task.labels) == 2 and int(some.attributed.target[row]) != positive
-    return -some.credits[row] if is_other else some.credits[row]
+    is_other = len(task.labels) == 2 and int(one.attributed.target) != positive
+    return -one.credits if is_other else one.credits
 
 
 def _bounded(sums: Mapping[str, Figures]) -> dict[str, Figures]:

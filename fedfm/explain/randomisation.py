@@ -59,15 +59,12 @@ def rank_correlation_after(
 
 def sizes(model: Classifier, examples: Sequence[Example], *, method: Method) -> list[Figures]:
     """Return for each document the absolute credits of the words that the model reads, in reading order."""
-    found: dict[int, Figures] = {}
-    for some in explained(model, examples, method):
-        found |= {place: sizes_of(some, row) for row, place in enumerate(some.places)}
-    return [found[place] for place in range(len(examples))]
+    return [sizes_of(one) for one in explained(model, examples, method)]
 
 
-def sizes_of(some: Explained, row: int) -> Figures:
+def sizes_of(one: Explained) -> Figures:
     """Return the absolute credits of the words of one document that the model reads, in reading order."""
-    return np.abs(some.credits[row][words_of(some.inputs, row)])
+    return np.abs(one.credits[words_of(one.inputs, 0)])
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from fedfm.examples import Example
 from fedfm.explain.agreement import spearman, top_overlap
 from fedfm.explain.attribution import Method, attribute
-from fedfm.explain.documents import TOGETHER
 from fedfm.explain.words import Credits, word_credits
 from fedfm.model.classifier import Classifier, Inputs
 
@@ -52,15 +51,13 @@ def stability_under_noise(
     """
     seeds = rng.integers(2**63, size=len(examples))
 
-    def noisy(inputs: Inputs, rows: Sequence[int]) -> Inputs:
-        values = inputs.values.clone()
-        for row, i in enumerate(rows):
-            units = inputs.removable[row]
-            own = values[row, units]
-            drawn = np.random.default_rng(seeds[i]).normal(size=tuple(own.shape))
-            noise = torch.from_numpy(drawn).to(own)
-            noise = noise / noise.norm(dim=-1, keepdim=True)
-            values[row, units] = own + radius * own.norm(dim=-1, keepdim=True) * noise
+    def noisy(inputs: Inputs, place: int) -> Inputs:
+        values, units = inputs.values.clone(), inputs.removable
+        own = values[units]
+        drawn = np.random.default_rng(seeds[place]).normal(size=tuple(own.shape))
+        noise = torch.from_numpy(drawn).to(own)
+        noise = noise / noise.norm(dim=-1, keepdim=True)
+        values[units] = own + radius * own.norm(dim=-1, keepdim=True) * noise
         return dataclasses.replace(inputs, values=values)
 
     plain = _credits(model, examples, method=method)
@@ -88,19 +85,16 @@ def _credits(
     examples: Sequence[Example],
     *,
     method: Method,
-    change: Callable[[Inputs, Sequence[int]], Inputs] | None = None,
+    change: Callable[[Inputs, int], Inputs] | None = None,
 ) -> list[Credits]:
     """Return the credits of each document's words, in the order of the examples."""
-    found: dict[int, Credits] = {}
-    by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].text or ""))
-    for start in range(0, len(examples), TOGETHER):
-        rows = by_length[start : start + TOGETHER]
-        inputs = model.inputs([examples[i] for i in rows], baseline=method.baseline)
+    found = []
+    for place, example in enumerate(examples):
+        inputs = model.inputs([example], baseline=method.baseline)
         if change is not None:
-            inputs = change(inputs, rows)
-        attributed = attribute(model, inputs, method)
-        found.update({i: word_credits(attributed, inputs, row) for row, i in enumerate(rows)})
-    return [found[i] for i in range(len(examples))]
+            inputs = change(inputs, place)
+        found.append(word_credits(attribute(model, inputs, method), inputs, 0))
+    return found
 
 
 def _alike(before: Sequence[Credits], after: Sequence[Credits], *, top: int) -> Stability:

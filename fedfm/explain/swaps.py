@@ -44,16 +44,15 @@ def swapped(example: Example, swaps: Mapping[str, str], task: Task) -> Example |
 
 
 @torch.no_grad()
-def swap_effects(
-    model: Classifier, examples: Sequence[Example], swaps: Mapping[str, str], *, batch: int
-) -> tuple[Figures, Figures]:
+def swap_effects(model: Classifier, examples: Sequence[Example], swaps: Mapping[str, str]) -> tuple[Figures, Figures]:
     """Return how the answer changes when phrases are exchanged; 0 where an example has nothing to exchange.
+
+    Each goes through the model by itself, for the reason that ``fedfm.explain.documents.explained`` gives.
 
     Args:
         model: Without the hooks of a private step.
         examples: N of them.
         swaps: Phrase to its alternative, as ``swapped`` takes it.
-        batch: Examples that go through the model at once, those of similar length together.
 
     Returns:
         float64[N] in [0, 1], by how much the probability of the predicted class changes, and float64[N], 1 where
@@ -67,7 +66,7 @@ def swap_effects(
     shift, flip = np.zeros(len(examples)), np.zeros(len(examples))
     if not pairs:
         return shift, flip
-    chances = _chances(model, [examples[i] for i, _ in pairs] + [other for _, other in pairs], batch=batch)
+    chances = _chances(model, [examples[i] for i, _ in pairs] + [other for _, other in pairs])
     before, after = np.split(chances, 2)
     rows, places = np.arange(len(pairs)), [i for i, _ in pairs]
     told = np.isfinite(before).all(1) & np.isfinite(after).all(1)
@@ -77,14 +76,10 @@ def swap_effects(
     return shift, flip
 
 
-def _chances(model: Classifier, examples: Sequence[Example], *, batch: int) -> Figures:
+def _chances(model: Classifier, examples: Sequence[Example]) -> Figures:
     """Return float64[N, C], the probability of each class."""
-    chances = np.zeros((len(examples), model.labels))
-    by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].text or ""))
-    for start in range(0, len(examples), batch):
-        rows = by_length[start : start + batch]
-        logits: torch.Tensor = model(model.encode([examples[i] for i in rows]))
-        chances[rows] = logits.double().softmax(-1).cpu().numpy()
+    logits = torch.cat([model(model.encode([example])) for example in examples])
+    chances: Figures = logits.double().softmax(-1).cpu().numpy()
     return chances
 
 

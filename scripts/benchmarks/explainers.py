@@ -130,10 +130,10 @@ def compared(
         start = time.process_time()
         some = list(explained(model, examples, method))
         cost = (time.process_time() - start) / forward
-        judged = _deleted(model, some, len(examples))
+        judged = _deleted(model, some)
         correlations = [_after(model, examples[:redrawn], method, parts) for parts in ("head", "all")]
         errors = [each.attributed.completeness_error for each in some]
-        incomplete = [float(error) for batch in errors if batch is not None for error in batch]
+        incomplete = [float(error) for error in errors if error is not None]
         over = judged["comprehensiveness"] - judged["random_order"]
         rows.setdefault("random order", [0.0, *_interval(judged["random_order"]), *[None] * 7])
         rows[name] = [
@@ -159,16 +159,15 @@ def _after(model: Classifier, examples: Sequence[Example], method: Method, parts
     return float(rank_correlation_after(model, examples, method=method, parts=parts, seed=SEED).mean())
 
 
-def _deleted(model: Classifier, some: Sequence[Explained], count: int) -> dict[str, Figures]:
+def _deleted(model: Classifier, some: Sequence[Explained]) -> dict[str, Figures]:
     """Return the figures of ``Deleted`` for all documents; a document's random order is the same for every way."""
-    judged = {name: np.zeros(count) for name in ("comprehensiveness", "random_order", "sufficiency")}
-    for each in some:
-        inputs, places = each.inputs, each.places
-        orders = [credited_order(inputs, row, each.credits[row]) for row in range(len(places))]
-        random = [random_order(inputs, row, seed=SEED + place) for row, place in enumerate(places)]
-        found = paired_deletions(model, inputs, each.attributed.target, orders=orders, random=random)
+    judged = {name: np.zeros(len(some)) for name in ("comprehensiveness", "random_order", "sufficiency")}
+    for place, one in enumerate(some):
+        orders = [credited_order(one.inputs, 0, one.credits)]
+        random = [random_order(one.inputs, 0, seed=SEED + place)]
+        found = paired_deletions(model, one.inputs, one.attributed.target, orders=orders, random=random)
         for name, figures in vars(found).items():
-            judged[name][places] = figures
+            judged[name][place] = figures.item()
     return judged
 
 

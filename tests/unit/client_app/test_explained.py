@@ -46,7 +46,7 @@ def seen(given: Given, noise: Noise = exactly, terms: Any = None, received: Give
         patch.setattr("fedfm.explain.audit.leanings", leaning_by(received))
         patch.setattr("fedfm.explain.audit.audit", giving(given, terms))
         patch.setattr(explained, "noised_sums", noise)
-        patch.setattr(before_sending, "without_what_was_learned", lambda _, of, __: np.zeros(len(of)))
+        patch.setattr(before_sending, "without_what_was_learned", lambda _, of, __, **___: np.zeros(len(of)))
         yield
 
 

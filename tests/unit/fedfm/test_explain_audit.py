@@ -59,7 +59,7 @@ def test_equal_to_its_parts_note_by_note(randomised: bool) -> None:
         credits_, names = word_credits(attributed, inputs, 0), inputs.names[0]
         both = deletions(model, inputs, attributed.target, [credited_order(inputs, 0, credits_)])
         random, _ = deletions(model, inputs, attributed.target, [random_order(inputs, 0, seed=seeds[i])])
-        effects = swap_effects(model, [example], WATCHED.swaps["state"], batch=1)
+        effects = swap_effects(model, [example], WATCHED.swaps["state"])
         expected = {
             "comprehensiveness": both[0],
             "sufficiency": both[1],

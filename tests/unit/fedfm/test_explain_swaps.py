@@ -143,12 +143,12 @@ def columns_model(weight: float) -> Classifier:
 def test_effects_of_a_logistic_model_in_closed_form() -> None:
     """Scaled age 0.6 against -0.6; the probability goes from s(2 * 0.6) to s(-2 * 0.6)."""
     examples = [Example("p", 1, columns=(80.0, 1.0)), Example("q", 1, columns=(50.0, 3.0))]
-    shift, flip = swap_effects(columns_model(2.0), examples, {"age": ""}, batch=4)
+    shift, flip = swap_effects(columns_model(2.0), examples, {"age": ""})
     high = 1 / (1 + np.exp(-1.2))
     assert shift.tolist() == [pytest.approx(2 * high - 1, abs=1e-6), 0.0]
     assert flip.tolist() == [1.0, 0.0]
     for swaps in ({"bp": ""}, {}, {"other": "x"}):
-        shift, flip = swap_effects(columns_model(2.0), examples, swaps, batch=4)
+        shift, flip = swap_effects(columns_model(2.0), examples, swaps)
         assert shift.tolist() == flip.tolist() == [0.0, 0.0]
 
 
@@ -156,7 +156,7 @@ def test_effects_of_a_logistic_model_in_closed_form() -> None:
 def test_effects_are_those_of_the_whole_model_note_by_note(method: str) -> None:
     model = text_model(method)
     swaps = {"fever": "sepsis", "was": ""}
-    shift, flip = swap_effects(model, NOTES, swaps, batch=2)
+    shift, flip = swap_effects(model, NOTES, swaps)
     for i, example in enumerate(NOTES):
         pair = [example, swapped(example, swaps, TEXT) or example]
         before, after = (
@@ -167,7 +167,7 @@ def test_effects_are_those_of_the_whole_model_note_by_note(method: str) -> None:
         assert shift[i] == pytest.approx(abs(before[target] - after[target]).item(), abs=1e-5)
         assert flip[i] == float(target != after.argmax())
     assert shift.max() > 0.01
-    again = swap_effects(model, NOTES[::-1], swaps, batch=64)
+    again = swap_effects(model, NOTES[::-1], swaps)
     np.testing.assert_allclose(again[0][::-1], shift, atol=1e-5)
 
 
@@ -187,10 +187,10 @@ def test_a_planted_tag_flips_the_answer_and_an_indifferent_word_does_not() -> No
         model.head.bias.copy_(torch.stack([-weights[-1], weights[-1]]))
     moved = np.tanh(1.0)  # the probability goes from s(-2) to s(2) or back
     for examples in (plain, tagged):
-        shift, flip = swap_effects(model, examples, {"scanner": ""}, batch=3)
+        shift, flip = swap_effects(model, examples, {"scanner": ""})
         np.testing.assert_allclose(shift, moved, atol=1e-3)
         assert flip.tolist() == [1.0] * 4
-        shift, flip = swap_effects(model, examples, SEX, batch=3)
+        shift, flip = swap_effects(model, examples, SEX)
         np.testing.assert_allclose(shift, 0, atol=1e-3)
         assert flip.tolist() == [0.0] * 4
 
@@ -199,14 +199,14 @@ def test_a_model_that_answers_no_numbers_has_no_effects() -> None:
     model = copy.deepcopy(columns_model(2.0))
     with torch.no_grad():
         model.head.weight.fill_(float("nan"))
-    shift, flip = swap_effects(model, [Example("p", 1, columns=(80.0, 1.0))], {"age": ""}, batch=1)
+    shift, flip = swap_effects(model, [Example("p", 1, columns=(80.0, 1.0))], {"age": ""})
     assert (shift.tolist(), flip.tolist()) == ([0.0], [0.0])
 
 
 def test_no_examples_and_missing_values() -> None:
     model = shaken(build_model(LOGISTIC, Adapter(method="full"), COLUMNS, seed=1))
-    assert [figure.shape for figure in swap_effects(model, [], {"age": ""}, batch=2)] == [(0,), (0,)]
-    shift, flip = swap_effects(model, ROWS, {"age": "", "chol": "", "bp": ""}, batch=2)
+    assert [figure.shape for figure in swap_effects(model, [], {"age": ""})] == [(0,), (0,)]
+    shift, flip = swap_effects(model, ROWS, {"age": "", "chol": "", "bp": ""})
     assert np.isfinite(shift).all()
     assert np.isfinite(flip).all()
 
@@ -219,4 +219,4 @@ def test_a_model_in_a_private_step_is_refused() -> None:
     model = columns_model(1.0)
     model.head.register_forward_hook(Recorder().note)
     with pytest.raises(ModelError, match="MODEL-E147"):
-        swap_effects(model, ROWS, {"age": ""}, batch=1)
+        swap_effects(model, ROWS, {"age": ""})
