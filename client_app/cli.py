@@ -17,19 +17,19 @@ from rich.text import Text
 from client_app.audit_log import AuditLog
 from client_app.budget import as_json as budget_figures
 from client_app.budget import spending, tables
-from client_app.check_history import kept_checks
-from client_app.check_tables import check_tables
 from client_app.comparison import as_json as compared_figures
 from client_app.comparison import kept_figures
 from client_app.comparison import tables as compared_tables
 from client_app.data.tables import column, read_table
 from client_app.data.template import parse
-from client_app.explained_console import renderables
-from client_app.explained_page import page, write_page
-from client_app.explaining import documents_of, shown_model
 from client_app.ledger import ledger_of
 from client_app.privacy_audit import figures, lines, none_or_enough, read_study, run_audit
 from client_app.privacy_report import site_figures, site_statement, write_statement
+from client_app.reasons.check_history import kept_checks
+from client_app.reasons.check_tables import check_tables
+from client_app.reasons.explained_console import renderables
+from client_app.reasons.explained_page import page, write_page
+from client_app.reasons.explaining import documents_of, shown_model
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.errors import DataError, FedFMError

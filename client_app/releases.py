@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from client_app import baseline, comparison, group_counts
 from client_app.asked import Round
-from client_app.explained import explain
 from client_app.noise import noised_sums
+from client_app.reasons.explained import explain
 from client_app.rounds import load_received
 from client_app.scores import logits_of, owners_of, positive_of, probabilities_of
 from client_app.small_cells import without_small_cells

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from client_app import before_sending, personal
+from client_app import personal
 from client_app.asked import Round as Round  # noqa: PLC0414 - what every call here takes: importable from here too
 from client_app.cohorts import device_of
 from client_app.fine_tuning import fine_tune, steps_of
 from client_app.loss_weights import loss_weights
 from client_app.low_rank import check_frozen
+from client_app.reasons import before_sending
 from fedfm.arrays import Arrays, check_layout, layout, update_of
 from fedfm.errors import WireError
 from fedfm.model.low_rank import frozen_with, set_frozen

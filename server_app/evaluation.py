@@ -15,7 +15,7 @@ from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import OF_SCORES, Estimate, Performance, mean_of, performance
 from fedfm.wire import EvaluateReply
 from server_app.evaluation_groups import by_group, gaps_by_site, gaps_over_all, gaps_within_sites
-from server_app.explained import explained
+from server_app.reasons.explained import explained
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ from server_app.attendance import Attendance
 from server_app.choice import Choice
 from server_app.contribution import Contribution
 from server_app.evaluation import evaluate, positive_class
-from server_app.explained import checked
-from server_app.explaining import Explaining
 from server_app.ledgers import Ledgers
 from server_app.model_host import keep_checkpoint, keep_statistics, take_checkpoint
-from server_app.reference_audit import Loaded
+from server_app.reasons.explained import checked
+from server_app.reasons.explaining import Explaining
+from server_app.reasons.reference_audit import Loaded
 from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
 from server_app.report import evaluated, events

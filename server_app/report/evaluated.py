@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fedfm.metrics.gains import tally
 from fedfm.wire import EvaluateReply
-from server_app import explained
 from server_app.evaluation import Evaluation
+from server_app.reasons import explained
 from server_app.report import events, explanations
 
 

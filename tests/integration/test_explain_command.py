@@ -92,7 +92,7 @@ def test_the_model_is_the_one_that_was_trained_last(hospital: Path, start: Array
 
 def test_what_is_shown_is_of_the_kept_parameters(hospital: Path, tmp_path: Path) -> None:
     """The kept model and the same model saved as an adapter say the same of a document."""
-    from client_app import checked_model  # noqa: PLC0415 - of this test alone
+    from client_app.reasons import checked_model  # noqa: PLC0415 - of this test alone
 
     site = load_site(hospital)
     kept = checked_model.last(site)

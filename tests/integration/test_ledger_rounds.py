@@ -12,8 +12,6 @@ from opacus.accountants import PRVAccountant
 import fedfm.plan
 from client_app import (
     baseline,
-    before_sending,
-    explained,
     group_counts,
     loss_weights,
     private_step,
@@ -24,6 +22,7 @@ from client_app import (
 from client_app.asked import Round
 from client_app.cohorts import prepare
 from client_app.ledger import Ledger
+from client_app.reasons import before_sending, explained
 from client_app.trainer.connect import SocketTrainer
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays

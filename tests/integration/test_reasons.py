@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from client_app import before_sending, checks
-from client_app.gates import Gate
+from client_app.reasons import before_sending, checks
+from client_app.reasons.gates import Gate
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
 from fedfm.config.compose import compose_study, load_site

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_app import before_sending, explained, sum_gates
+from client_app.reasons import before_sending, explained, sum_gates
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
 from fedfm.config.compose import compose_study

@@ -9,8 +9,8 @@ import grpc
 import pytest
 import torch
 
-from client_app import before_sending, explained
 from client_app.layer_gradients import Grouping, recording
+from client_app.reasons import before_sending, explained
 from client_app.trainer.messages import request_to_proto
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from fedfm.arrays import Arrays

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_app import check_history
 from client_app.asked import Round
-from client_app.gates import Gate
+from client_app.reasons import check_history
+from client_app.reasons.gates import Gate
 from fedfm.errors import DataError
 from fedfm.examples import Example
 from fedfm.metrics.performance import Estimate

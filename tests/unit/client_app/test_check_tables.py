@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from client_app.check_tables import worst_first
-from client_app.gates import Gate
+from client_app.reasons.check_tables import worst_first
+from client_app.reasons.gates import Gate
 from fedfm.metrics.performance import Estimate
 
 

@@ -8,8 +8,8 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from torch import nn
 
-from client_app import checks
 from client_app.layer_gradients import Grouping, recording
+from client_app.reasons import checks
 from client_app.scores import logits_of, probabilities_of
 from client_app.training import Cohort
 from fedfm.config.explainability import Explainability

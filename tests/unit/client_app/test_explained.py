@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from client_app import before_sending, checks, explained
 from client_app.asked import Round
-from client_app.checks import chosen_documents
-from client_app.explained import Explained, explain
 from client_app.ledger import Ledger
 from client_app.noise import noised_sums
+from client_app.reasons import before_sending, checks, explained
+from client_app.reasons.checks import chosen_documents
+from client_app.reasons.explained import Explained, explain
 from fedfm.config.site import Explanations
 from fedfm.examples import Example
 from fedfm.explanations import MOST_TERMS, check_names, sum_names

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from client_app.explained_words import LEVELS, answer, figures, levels, strongest, verdict
-from client_app.explaining import RANDOM_ORDERS, Document, Swapped
+from client_app.reasons.explained_words import LEVELS, answer, figures, levels, strongest, verdict
+from client_app.reasons.explaining import RANDOM_ORDERS, Document, Swapped
 from fedfm.examples import Example
 
 PLAIN = Document(

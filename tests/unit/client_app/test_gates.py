@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from client_app import gates
-from client_app.gates import LEAST, Gate
+from client_app.reasons import gates
+from client_app.reasons.gates import LEAST, Gate
 
 Floats = NDArray[np.float64]
 

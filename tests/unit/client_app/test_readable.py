@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_app.readable import pieces, readable, unread
+from client_app.reasons.readable import pieces, readable, unread
 from fedfm.examples import Example
 from fedfm.model.classifier import Classifier
 from tests.unit.fedfm.explained_cases import text_model

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant
 from torch import nn
 
-from client_app import before_sending, releases
+from client_app import releases
 from client_app.cohorts import Prepared
 from client_app.ledger import Ledger, Split
+from client_app.reasons import before_sending
 from client_app.rounds import Round
 from client_app.training import Cohort
 from fedfm.arrays import layout

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedfm.metrics.performance import LEAST_PATIENTS
 from fedfm.wire import EvaluateReply
 from server_app.aggregation import halved
-from server_app.explained import credits_of, explained, told
+from server_app.reasons.explained import credits_of, explained, told
 from server_app.report import events, explanations
 from tests.unit.server_app.federation import SPENT, Hospital, changed, federate, reasons
 

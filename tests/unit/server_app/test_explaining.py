@@ -18,9 +18,9 @@ from fedfm.examples import Example
 from fedfm.explain.audit import Audit
 from fedfm.low_rank import LORA_A, LORA_B, RESIDUAL_A, RESIDUAL_B, adapted
 from fedfm.model.low_rank import frozen_as_built
-from server_app.explaining import Explaining, alone, full_rounds
 from server_app.model_host import build
-from server_app.reference_audit import Loaded, ReferenceAudit, chosen
+from server_app.reasons.explaining import Explaining, alone, full_rounds
+from server_app.reasons.reference_audit import Loaded, ReferenceAudit, chosen
 from server_app.report import events, explanations
 from server_app.report.events import EventLog
 from server_app.report.judgements import FinalChosen
@@ -234,7 +234,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, rounds: int, *, lost: range) -> lis
         0.0 if number in lost else 0.4 for number in range(1, rounds + 1) for _ in range(3 if number in full else 1)
     ]
     monkeypatch.setattr(Planted, "levels", iter(levels))
-    monkeypatch.setattr("server_app.explaining.ReferenceAudit", Planted)
+    monkeypatch.setattr("server_app.reasons.explaining.ReferenceAudit", Planted)
     return [f"rounds={rounds}", "explainability.reference=/public.csv"]
 
 

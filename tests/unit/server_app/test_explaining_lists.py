@@ -8,9 +8,9 @@ import pytest
 
 from fedfm.arrays import Arrays
 from fedfm.config.study import Study
-from server_app.explaining import Explaining
 from server_app.model_host import build
-from server_app.reference_audit import Loaded, ReferenceAudit
+from server_app.reasons.explaining import Explaining
+from server_app.reasons.reference_audit import Loaded, ReferenceAudit
 from server_app.report import explanations
 from server_app.report.events import EventLog
 from tests.unit.server_app.test_explaining import deciding, of, study_of, updates_to

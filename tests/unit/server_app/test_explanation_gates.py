@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfm.metrics.performance import Estimate
-from server_app import explanation_gates as gates
+from server_app.reasons import explanation_gates as gates
 
 Figures = gates.Figures
 DOCUMENTS, ROUNDS, WARM_UP = 32, 20, 4

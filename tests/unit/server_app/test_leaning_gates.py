@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedfm.explanations import SHIFT_RISE_MOST
-from server_app import leaning_gates
+from server_app.reasons import leaning_gates
 
 Figures = NDArray[np.float64]
 DOCUMENTS = 60

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from client_app.explained_words import (
+from client_app.reasons.explained_words import (
     CAUTION,
     CHANGES,
     KEEP,
@@ -19,8 +19,8 @@ from client_app.explained_words import (
     value,
     verdict,
 )
-from client_app.explaining import Document, Shown
-from client_app.readable import pieces, readable, unread
+from client_app.reasons.explaining import Document, Shown
+from client_app.reasons.readable import pieces, readable, unread
 from fedfm.errors import DataError
 from fedfm.markup import Child, Element, element, head, written
 

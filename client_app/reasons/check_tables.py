@@ -6,10 +6,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from client_app.before_sending import verdict_of
-from client_app.check_history import Kept
-from client_app.gates import Gate
-from client_app.readable import readable
+from client_app.reasons.before_sending import verdict_of
+from client_app.reasons.check_history import Kept
+from client_app.reasons.gates import Gate
+from client_app.reasons.readable import readable
 from fedfm.metrics.performance import Estimate
 
 _WORDS = {False: ("FAILED", "bold red"), None: ("not judged", "dim"), True: ("passed", "green")}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from client_app import own_files
 from client_app.asked import Round
-from client_app.gates import Gate
+from client_app.reasons.gates import Gate
 from fedfm.config.site import Site
 from fedfm.examples import Example
 from fedfm.metrics.performance import Estimate

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.asked import Round
-from client_app.checks import audit_documents, look, of_study
 from client_app.noise import noised_sums
+from client_app.reasons.checks import audit_documents, look, of_study
 from fedfm.explain.audit import Audit
 from fedfm.explanations import MOST_TERMS, check_names, sum_names
 from fedfm.metrics.performance import LEAST_PATIENTS

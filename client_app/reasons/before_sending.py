@@ -1,7 +1,7 @@
 """Algorithm 1, line 9: the hospital looks at the reasons of the model that it is about to send.
 
 Exact figures, gates and their history are for the site's people: they stay in the trainer's log and the state folder.
-What the coordinator hears, and whether the update is sent, is made of noised sums alone (``client_app.sum_gates``).
+What the coordinator hears, and whether the update is sent, is made of noised sums alone (``sum_gates``).
 """
 
 import logging
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from client_app import check_history, checked_model, gates, sum_gates
 from client_app.asked import Round
-from client_app.checks import audit_documents, leanings, look, with_own, without_what_was_learned
 from client_app.data.groups import declared_groups
-from client_app.explained import release_of_check, sums_of_check
-from client_app.gates import Gate
+from client_app.reasons import check_history, checked_model, gates, sum_gates
+from client_app.reasons.checks import audit_documents, leanings, look, with_own, without_what_was_learned
+from client_app.reasons.explained import release_of_check, sums_of_check
+from client_app.reasons.gates import Gate
 from client_app.scores import logits_of
 from client_app.small_cells import shown_sums
 from client_app.training import Cohort

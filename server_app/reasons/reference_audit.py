@@ -19,8 +19,8 @@ from fedfm.metrics.performance import Estimate
 from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable
 from server_app import model_host
-from server_app.explained import agreement
-from server_app.explanation_gates import mean_of_documents
+from server_app.reasons.explained import agreement
+from server_app.reasons.explanation_gates import mean_of_documents
 from server_app.reference import read_reference
 from server_app.report.explanations import ReferenceExplained, SitesAgree
 

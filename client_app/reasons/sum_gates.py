@@ -2,7 +2,7 @@
 
 A gate fails only where its whole interval lies beyond the limit. The interval holds the noise, and the most that
 values in their ranges can vary: who acts on a failed gate is to be certain of it, and what few documents or much noise
-cannot tell has not failed. The site's own gates (``client_app.gates``) see more.
+cannot tell has not failed. The site's own gates (``client_app.reasons.gates``) see more.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client_app.gates import COMPLETENESS_MOST, HEAD_MOST
+from client_app.reasons.gates import COMPLETENESS_MOST, HEAD_MOST
 from fedfm.explanations import SHIFT_RISE_MOST, ranges
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from client_app.explaining import RANDOM_ORDERS, Document, Shown
-from client_app.gates import COMPLETENESS_MOST
-from client_app.readable import readable
+from client_app.reasons.explaining import RANDOM_ORDERS, Document, Shown
+from client_app.reasons.gates import COMPLETENESS_MOST
+from client_app.reasons.readable import readable
 
 LEVELS = 9
 """Strengths of a colour."""

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client_app import checked_model
-from client_app.checks import with_own
 from client_app.cohorts import device_of
 from client_app.data.catalog import load_splits
+from client_app.reasons import checked_model
+from client_app.reasons.checks import with_own
 from fedfm.arrays import Arrays
 from fedfm.config.coherence.attribution import OF_TEXT
 from fedfm.config.explainability import Explainability

@@ -24,11 +24,11 @@ from fedfm.explain.audit import Audit
 from fedfm.metrics.performance import LEAST_PATIENTS
 from fedfm.plan import explains
 from fedfm.schedule import warm_up_rounds
-from server_app import explanation_gates as gates
-from server_app import leaning_gates
 from server_app.aggregation import added
-from server_app.explanation_gates import Gate
-from server_app.reference_audit import Loaded, ReferenceAudit
+from server_app.reasons import explanation_gates as gates
+from server_app.reasons import leaning_gates
+from server_app.reasons.explanation_gates import Gate
+from server_app.reasons.reference_audit import Loaded, ReferenceAudit
 from server_app.report.events import EventLog
 from server_app.report.explanations import GateJudged, ReasonsLost
 from server_app.updates import Updates

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedfm.explanations import ENRICHMENT_MOST, SHIFT_RISE_MOST, rises
 from fedfm.metrics.performance import Estimate
-from server_app.explanation_gates import CHANCE, Gate, adjusted
+from server_app.reasons.explanation_gates import CHANCE, Gate, adjusted
 
 Figures = NDArray[np.float64]
 

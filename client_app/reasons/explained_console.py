@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from client_app.explained_words import (
+from client_app.reasons.explained_words import (
     CAUTION,
     KEEP,
     LEVELS,
@@ -21,8 +21,8 @@ from client_app.explained_words import (
     value,
     verdict,
 )
-from client_app.explaining import Document, Shown
-from client_app.readable import pieces, readable, unread
+from client_app.reasons.explaining import Document, Shown
+from client_app.reasons.readable import pieces, readable, unread
 
 _FOR, _AGAINST, _WEAKEST = (60, 180, 100), (235, 90, 80), (235, 238, 240)
 _BAR = 24  # cells of the longest bar
