@@ -98,7 +98,7 @@ def captum_differences(model: Classifier, notes: Sequence[Example]) -> dict[str,
         target=attributed.target,
         additional_forward_args=(inputs.present,),
         n_steps=method.steps,
-        method="gausslegendre",
+        method="riemann_middle",
     )
     removed, moved = subsets(inputs, range(len(notes))), movements(inputs, range(len(notes)))
     return {
