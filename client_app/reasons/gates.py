@@ -1,7 +1,6 @@
 """Limits on the figures of a model that is about to be sent: pure functions, for the site's people.
 
-Figures are exact, a number per document, and stay here. Intervals are of the documents: percentiles of a bootstrap
-that draws documents, with all figures of a document together (paired; Efron and Tibshirani 1993, section 13.3).
+Figures are exact, a number per document, and stay here. Intervals are of the documents (``fedfm.metrics.bootstrap``).
 A gate that fewer than ``LEAST`` documents speak for is not judged.
 """
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedfm.explain.between_groups import largest_difference
 from fedfm.explanations import ENRICHMENT_MOST, SHIFT_RISE_MOST
+from fedfm.metrics import bootstrap
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 
 Figures = Mapping[str, NDArray[np.float64]]
@@ -32,8 +32,6 @@ LOSS_RISE_MOST = 0.05
 NORM_DEVIATIONS = 4.0
 LEAST_NORMS = 5
 """Fewest earlier updates that have a usual length."""
-
-_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,8 @@ def completeness(figures: Figures, rng: np.random.Generator) -> Gate:
 
     Not the mean: the error is relative, and large where there is little to explain.
     """
-    found = _median(figures["completeness_error"], rng)
+    errors = figures["completeness_error"]
+    found = bootstrap.median(errors, rng) if len(errors) >= LEAST else None
     passed = bool(found and found.value <= COMPLETENESS_MOST)
     reason = "credits add up" if passed else "credits do not add up: the explanations are unreliable, not the model"
     return _gate("completeness", found, COMPLETENESS_MOST, passed, reason)
@@ -121,12 +120,12 @@ def shortcut(
     """
     if len(share) < LEAST or not share.any():
         return Gate(f"shortcut:{name}", None, None, 0.0, "the list's words are in too few documents")
-    drawn = _drawn(len(share), rng)
+    drawn = bootstrap.drawn(len(share), rng)
     words, credit = share[drawn].sum(axis=1), mass[drawn].sum(axis=1)
     # a draw without any word of the list says nothing against it
     ratios = np.divide(credit, words, out=np.ones_like(credit), where=words > 0)
-    leans = _percentiles(float(mass.sum() / share.sum()), ratios).low > ENRICHMENT_MOST
-    found = _percentiles(float(rise.mean()), rise[drawn].mean(axis=1))
+    leans = bootstrap.percentiles(float(mass.sum() / share.sum()), ratios).low > ENRICHMENT_MOST
+    found = bootstrap.percentiles(float(rise.mean()), rise[drawn].mean(axis=1))
     rises = found.low > 0
     return Gate(f"shortcut:{name}", not (leans and rises), found, 0.0, _SHORTCUT[leans, rises])
 
@@ -154,9 +153,9 @@ def swap(name: str, flips: NDArray[np.float64], *, rise: NDArray[np.float64], rn
     """
     if len(flips) < LEAST:
         return Gate(f"swap:{name}", None, None, SHIFT_RISE_MOST, "too few documents to say")
-    drawn = _drawn(len(flips), rng)
-    changes = _percentiles(float(flips.mean()), flips[drawn].mean(axis=1)).low > FLIPS_MOST
-    found = _percentiles(float(rise.mean()), rise[drawn].mean(axis=1))
+    drawn = bootstrap.drawn(len(flips), rng)
+    changes = bootstrap.percentiles(float(flips.mean()), flips[drawn].mean(axis=1)).low > FLIPS_MOST
+    found = bootstrap.percentiles(float(rise.mean()), rise[drawn].mean(axis=1))
     rises = found.low > SHIFT_RISE_MOST
     return Gate(f"swap:{name}", not (changes and rises), found, SHIFT_RISE_MOST, _SWAP[changes, rises])
 
@@ -236,23 +235,4 @@ def _said(reason: str, more: object) -> str:
 
 def _mean(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate | None:
     """Return the mean and its interval; None of too few documents."""
-    if len(values) < LEAST:
-        return None
-    return _percentiles(float(values.mean()), values[_drawn(len(values), rng)].mean(axis=1))
-
-
-def _median(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate | None:
-    """Return the median and its interval; None of too few documents."""
-    if len(values) < LEAST:
-        return None
-    return _percentiles(float(np.median(values)), np.median(values[_drawn(len(values), rng)], axis=1))
-
-
-def _drawn(documents: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return int64[draws, N] places of documents, with replacement."""
-    return rng.integers(documents, size=(_DRAWS, documents))
-
-
-def _percentiles(value: float, draws: NDArray[np.float64]) -> Estimate:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, min(float(low), value), max(float(high), value))
+    return bootstrap.mean(values, rng) if len(values) >= LEAST else None

@@ -21,6 +21,7 @@ from fedfm.config.study import Study
 from fedfm.errors import EngineError
 from fedfm.explain import agreement
 from fedfm.explain.audit import Audit
+from fedfm.metrics.bootstrap import Figures
 from fedfm.metrics.performance import LEAST_PATIENTS
 from fedfm.plan import explains
 from fedfm.schedule import warm_up_rounds
@@ -63,7 +64,7 @@ class Explaining:
         self._at = ReferenceAudit(study) if is_asked else None
         self.marked: set[int] = set()
         self._seen: list[gates.Seen] = []
-        self._credits: gates.Figures | None = None
+        self._credits: Figures | None = None
         self._drifts: list[float] = []
 
     def measure(self, number: int, received: Loaded, made: Loaded, updates: Updates, statistics: Arrays) -> None:
@@ -180,5 +181,5 @@ def alone(received: Loaded, updates: Updates, site: str) -> Loaded:
     return Loaded(parameters, received.frozen)
 
 
-def _deleted(audits: Mapping[str, Audit]) -> dict[str, tuple[gates.Figures, gates.Figures]]:
+def _deleted(audits: Mapping[str, Audit]) -> dict[str, tuple[Figures, Figures]]:
     return {site: (found.sums["comprehensiveness"], found.sums["random_order"]) for site, found in audits.items()}

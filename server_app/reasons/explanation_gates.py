@@ -1,8 +1,7 @@
 """Limits on the reasons of a round's models, on public examples: pure, over figures by document.
 
 Each is judged by an interval, so that what few documents cannot tell raises no alarm; where several sites are judged
-at once, their chances are adjusted together (Holm 1979). Intervals are percentiles of a bootstrap over documents with
-all figures of a document together (paired; Efron and Tibshirani 1993, section 13.3).
+at once, their chances are adjusted together (Holm 1979). Intervals are of the documents (``fedfm.metrics.bootstrap``).
 """
 
 import math
@@ -10,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fedfm.metrics import bootstrap
+from fedfm.metrics.bootstrap import Figures
 from fedfm.metrics.performance import Estimate
-
-Figures = NDArray[np.float64]
 
 LOST = 0.05
 """How much comprehensiveness may fall, or sufficiency rise, before reasons may be lost; probabilities."""
@@ -43,8 +41,6 @@ MOST_OF_ONE_MODALITY = 0.95
 CHANCE = 0.025
 """Chance of a false alarm of all comparisons together: what lies beyond one end of a 95 % interval."""
 
-_DRAWS = 2000
-
 
 @dataclass(frozen=True)
 class Gate:
@@ -72,13 +68,6 @@ def unjudged(gate: Gate, reason: str) -> Gate:
     return Gate(gate.gate, gate.subject, None, gate.estimate, gate.limit, reason)
 
 
-def mean_of_documents(figures: Figures, rng: np.random.Generator) -> Estimate:
-    """Estimate the mean of float64[N], N >= 1, by the bootstrap."""
-    low, high = np.quantile(_means(figures, rng), [0.025, 0.975])
-    value = float(figures.mean())
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
-
-
 def faithfulness(comprehensiveness: Figures, random_order: Figures, rng: np.random.Generator) -> Gate:
     """S1: credited words must matter more than words in random order: the lower end of the difference is above 0.
 
@@ -87,7 +76,7 @@ def faithfulness(comprehensiveness: Figures, random_order: Figures, rng: np.rand
         random_order: float64[N] of the same documents.
         rng: Draws documents.
     """
-    found = mean_of_documents(comprehensiveness - random_order, rng)
+    found = bootstrap.mean(comprehensiveness - random_order, rng)
     passed = found.low > 0
     reason = "the words that are credited matter more than words in random order"
     if not passed:
@@ -103,13 +92,12 @@ def faithfulness_of_sites(figures: Mapping[str, tuple[Figures, Figures]], rng: n
         rng: Draws documents.
     """
     differences = {site: deleted - random for site, (deleted, random) in figures.items()}
-    means = {site: _means(of, rng) for site, of in differences.items()}
-    chances = [float((1 + (drawn > 0).sum()) / (1 + len(drawn))) for drawn in means.values()]
+    means = {site: bootstrap.means(of, rng) for site, of in differences.items()}
+    chances = [bootstrap.chance(drawn > 0) for drawn in means.values()]
     found = []
     for (site, of), chance in zip(differences.items(), adjusted(chances), strict=True):
         passed = chance >= CHANCE or bool(of.mean() > 0)
-        low, high = np.quantile(means[site], [0.025, 0.975])
-        estimate = Estimate(float(of.mean()), min(float(low), float(of.mean())), max(float(high), float(of.mean())))
+        estimate = bootstrap.percentiles(float(of.mean()), means[site])
         reason = "nothing says that the words that its model credits matter less than words in random order"
         if not passed:
             reason = "the words that its model credits matter no more than words in random order"
@@ -161,12 +149,12 @@ def regression(figure: str, now: Figures, seen: Sequence[Seen], rng: np.random.G
     limit = max(LOST, 2 * _movement([float(one.figures[figure].mean()) for one in measures]))
     best = max(measures[-EARLIER:], key=lambda one: float(lost(one.figures[figure], now).mean()))
     losses = lost(best.figures[figure], now)
-    chance = len(LOSSES) * EARLIER * _chance_below(losses, limit, rng)
+    chance = len(LOSSES) * EARLIER * bootstrap.chance(bootstrap.means(losses, rng) <= limit)
     passed = chance >= CHANCE
     reason = f"{figure} is not worse than in round {best.round}, for all that can be told"
     if not passed:
         reason = f"{figure} is worse than in round {best.round} by {losses.mean():.2f}"
-    return Gate(name, "", passed, mean_of_documents(losses, rng), limit, reason)
+    return Gate(name, "", passed, bootstrap.mean(losses, rng), limit, reason)
 
 
 def drift(now: float | None, earlier: Sequence[float]) -> Gate:
@@ -239,7 +227,7 @@ def modality(shares: Mapping[str, Figures], rng: np.random.Generator) -> list[Ga
     """
     if len(shares) < 2:
         return [Gate("modality", "", None, None, MOST_OF_ONE_MODALITY, "the model reads one kind of input only")]
-    found = {name: mean_of_documents(of, rng) for name, of in shares.items()}
+    found = {name: bootstrap.mean(of, rng) for name, of in shares.items()}
     largest = max(found, key=lambda name: found[name].value)
     passed = found[largest].low <= MOST_OF_ONE_MODALITY
     reason = "every kind of input is credited" if passed else f"almost all credit falls on {largest}"
@@ -259,17 +247,6 @@ def adjusted(chances: Sequence[float]) -> list[float]:
 def _movement(levels: Sequence[float]) -> float:
     """Return the deviation of a round's level; 0 of fewer than ``LEAST_LEVELS``, which do not tell it."""
     return float(np.abs(np.diff(levels)).mean()) / 1.128 if len(levels) >= LEAST_LEVELS else 0.0
-
-
-def _chance_below(figures: Figures, limit: float, rng: np.random.Generator) -> float:
-    """Return the chance that the mean is at most the limit."""
-    drawn = _means(figures, rng)
-    return float((1 + (drawn <= limit).sum()) / (1 + len(drawn)))
-
-
-def _means(figures: Figures, rng: np.random.Generator) -> Figures:
-    drawn: Figures = figures[rng.integers(len(figures), size=(_DRAWS, len(figures)))].mean(axis=1)
-    return drawn
 
 
 def _chance_above(of: Figures, fence: float) -> float:

@@ -2,22 +2,19 @@
 
 What a site is sent may lean on words that another site has taught: so each update is held against the model that it
 began from, document by document. The chance of being wrong about a site that must fail two limits is the larger of
-their chances (Berger 1982); chances are adjusted over sites (Holm 1979). Intervals are as in ``explanation_gates``.
+their chances (Berger 1982); chances are adjusted over sites (Holm 1979). Intervals are of the documents
+(``fedfm.metrics.bootstrap``).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedfm.explanations import ENRICHMENT_MOST, SHIFT_RISE_MOST, rises
-from fedfm.metrics.performance import Estimate
+from fedfm.metrics import bootstrap
+from fedfm.metrics.bootstrap import Figures
 from server_app.reasons.explanation_gates import CHANCE, Gate, adjusted
-
-Figures = NDArray[np.float64]
-
-_DRAWS = 2000
 
 
 def of_sites(
@@ -66,8 +63,8 @@ def shortcuts(
         return [Gate(gate, site, None, None, 0.0, "no public example holds a word of the list") for site in of]
     drawn = {}
     for site, rise in of.items():
-        risen, excess = _means(np.stack([rise, masses[site] - ENRICHMENT_MOST * share]), rng)
-        drawn[site] = _Drawn(rise, risen, max(_chance(risen, 0.0), _chance(excess, 0.0)))
+        risen, excess = bootstrap.means(np.stack([rise, masses[site] - ENRICHMENT_MOST * share]), rng)
+        drawn[site] = _Drawn(rise, risen, max(bootstrap.chance(risen <= 0), bootstrap.chance(excess <= 0)))
     return _judged(gate, drawn, limit=0.0, reasons=_OF_SHORTCUTS)
 
 
@@ -87,8 +84,8 @@ def swaps(name: str, of: Mapping[str, Figures], rng: np.random.Generator) -> lis
     """
     drawn = {}
     for site, rise in of.items():
-        (risen,) = _means(rise[None], rng)
-        drawn[site] = _Drawn(rise, risen, _chance(risen, SHIFT_RISE_MOST))
+        risen = bootstrap.means(rise, rng)
+        drawn[site] = _Drawn(rise, risen, bootstrap.chance(risen <= SHIFT_RISE_MOST))
     return _judged(f"swap:{name}", drawn, limit=SHIFT_RISE_MOST, reasons=_OF_SWAPS)
 
 
@@ -110,19 +107,6 @@ class _Drawn:
 def _judged(gate: str, of: Mapping[str, _Drawn], *, limit: float, reasons: Mapping[bool, str]) -> list[Gate]:
     found = []
     for (site, one), chance in zip(of.items(), adjusted([one.chance for one in of.values()]), strict=True):
-        value, (low, high) = float(one.rise.mean()), np.quantile(one.means, [0.025, 0.975])
-        estimate, passed = Estimate(value, min(value, float(low)), max(value, float(high))), chance >= CHANCE
+        estimate, passed = bootstrap.percentiles(float(one.rise.mean()), one.means), chance >= CHANCE
         found.append(Gate(gate, site, passed, estimate, limit, reasons[passed]))
     return found
-
-
-def _means(figures: Figures, rng: np.random.Generator) -> Figures:
-    """Return float64[K, draws] means of float64[K, N], the K figures of a document together."""
-    places = rng.integers(figures.shape[1], size=(_DRAWS, figures.shape[1]))
-    drawn: Figures = figures[:, places].mean(axis=2)
-    return drawn
-
-
-def _chance(drawn: Figures, limit: float) -> float:
-    """Return the chance that the mean is at most the limit."""
-    return float((1 + (drawn <= limit).sum()) / (1 + len(drawn)))

@@ -15,12 +15,12 @@ from fedfm.explain.agreement import rank_overlap, site_predictability
 from fedfm.explain.attribution import Method
 from fedfm.explain.audit import Audit, Watched, audit, leanings
 from fedfm.low_rank import FROZEN
+from fedfm.metrics import bootstrap
 from fedfm.metrics.performance import Estimate
 from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable
 from server_app import model_host
 from server_app.reasons.explained import agreement
-from server_app.reasons.explanation_gates import mean_of_documents
 from server_app.reference import read_reference
 from server_app.report.explanations import ReferenceExplained, SitesAgree
 
@@ -134,4 +134,4 @@ class ReferenceAudit:
         set_frozen(self._model, frozen_with(self._model, self._built, loaded.frozen))
 
     def _mean(self, figures: Credits) -> Estimate:
-        return mean_of_documents(figures, np.random.default_rng(self._seed))
+        return bootstrap.mean(figures, np.random.default_rng(self._seed))
