@@ -25,7 +25,7 @@ from fedfm.arrays import Arrays
 from fedfm.errors import Withheld
 from fedfm.examples import Example
 from fedfm.explain.audit import Audit
-from fedfm.explanations import rises
+from fedfm.explanations import HEAD_MOST, rises
 from fedfm.metrics.counts import LOSS_CAP
 from fedfm.schedule import warm_up_rounds
 
@@ -175,7 +175,7 @@ def _gates(
     yield gates.completeness(figures, _rng())
     if last is not None:
         yield gates.regression(*_in_both(documents, figures["comprehensiveness"], last), _rng())
-    for name, limit in (("randomised_head", gates.HEAD_MOST), ("randomised_all", gates.ALL_MOST)):
+    for name, limit in (("randomised_head", HEAD_MOST), ("randomised_all", gates.ALL_MOST)):
         if name in figures:
             yield gates.randomisation(name.replace("randomised", "randomisation"), figures[name], limit, _rng())
     for name in figures:

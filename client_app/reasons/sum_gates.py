@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client_app.reasons.gates import COMPLETENESS_MOST, HEAD_MOST
-from fedfm.explanations import SHIFT_RISE_MOST, ranges
+from client_app.reasons.gates import COMPLETENESS_MOST
+from fedfm.explanations import HEAD_MOST, SHIFT_RISE_MOST, ranges
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 
 _Z = 1.96  # 95 % of a normal distribution
