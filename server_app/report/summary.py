@@ -60,7 +60,6 @@ class Summary:
         contributions: What each site's updates have brought, round by round.
         exceeded: Differences beyond the study's limits.
         chosen: Which round's model is the result; None where it is the last round's without a choice.
-        lost: Rounds whose aggregation has lost reasons.
     """
 
     started: events.RunStarted | None
@@ -79,7 +78,6 @@ class Summary:
     contributions: tuple[judgements.ContributionMeasured, ...] = ()
     exceeded: tuple[judgements.ToleranceExceeded, ...] = ()
     chosen: judgements.FinalChosen | None = None
-    lost: tuple[explanations.ReasonsLost, ...] = ()
 
     def setting(self, *path: str) -> object:
         """Return a value of the resolved study, for example ``setting("privacy", "epsilon")``; None if unknown."""
@@ -115,7 +113,6 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         contributions=tuple(event for event in listed if isinstance(event, judgements.ContributionMeasured)),
         exceeded=tuple(event for event in listed if isinstance(event, judgements.ToleranceExceeded)),
         chosen=next((event for event in listed if isinstance(event, judgements.FinalChosen)), None),
-        lost=tuple(event for event in listed if isinstance(event, explanations.ReasonsLost)),
     )
 
 

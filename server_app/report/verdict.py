@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from fedfm.metrics.performance import Performance
-from server_app.report.findings import shortcuts_found
+from server_app.report.explanations import ReasonsLost
+from server_app.report.findings import of_kind, shortcuts_found
 from server_app.report.hospitals import joined, unused
 from server_app.report.judgements import ToleranceExceeded
 from server_app.report.summary import SiteSummary, Summary
@@ -87,8 +88,7 @@ def _reasons(summary: Summary) -> list[str]:
     reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
     reasons += _not_used(summary)
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
-    if summary.lost:
-        reasons.append(_lost(summary))
+    reasons += _lost(summary)
     reasons += shortcuts_found(summary)
     if summary.chosen is not None:
         reasons.append(f"The result is the model of round {summary.chosen.round}: {summary.chosen.reasons[-1]}.")
@@ -101,13 +101,15 @@ def _reasons(summary: Summary) -> list[str]:
     return reasons
 
 
-def _lost(summary: Summary) -> str:
-    """Say in which rounds reasons were lost on public examples, and whether the result is of one of them."""
-    rounds = [event.round for event in summary.lost]
+def _lost(summary: Summary) -> list[str]:
+    """Say in which rounds reasons were lost on public examples, if any, and whether the result is of one of them."""
+    rounds = [event.round for event in of_kind(summary, ReasonsLost)]
+    if not rounds:
+        return []
     final = summary.chosen.round if summary.chosen is not None else max((e.round for e in summary.combined), default=0)
     named = f"round{'s' if len(rounds) > 1 else ''} {', '.join(map(str, rounds))}"
     whose = "the result is the model of one of them" if final in rounds else "the result is the model of another round"
-    return f"Aggregation has lost reasons that earlier models had, in {named}; {whose}."
+    return [f"Aggregation has lost reasons that earlier models had, in {named}; {whose}."]
 
 
 def beside_baseline(performance: Performance) -> str:
