@@ -13,7 +13,7 @@ from fedfm.config.explainability import Explainability
 from fedfm.config.site import Explanations
 from fedfm.examples import Example
 from fedfm.explain import audit as looks
-from fedfm.explain.attribution import Method
+from fedfm.explain.attribution import method_of
 from fedfm.explain.audit import Audit, Watched
 from fedfm.explain.randomisation import rank_correlation_after
 from fedfm.explanations import ranges
@@ -84,7 +84,7 @@ def look(
     found = looks.audit(
         model,
         documents,
-        method=Method(settings.attribution, settings.steps, settings.baseline),
+        method=method_of(settings),
         watched=watched,
         rng=np.random.default_rng(secrets.randbits(128)),
         randomised=randomised,
@@ -96,8 +96,7 @@ def leanings(
     model: Classifier, documents: Sequence[Example], settings: Explainability, *, watched: Watched
 ) -> dict[str, looks.Figures]:
     """Return the figures of lists alone, document by document; as sample-level and bounded as those of ``look``."""
-    method = Method(settings.attribution, settings.steps, settings.baseline)
-    return _bounded(looks.leanings(model, documents, method=method, watched=watched))
+    return _bounded(looks.leanings(model, documents, method=method_of(settings), watched=watched))
 
 
 def without_what_was_learned(
@@ -114,9 +113,8 @@ def without_what_was_learned(
     Guarantees:
         The model is as before afterwards.
     """
-    method = Method(settings.attribution, settings.steps, settings.baseline)
     correlations = rank_correlation_after(
-        model, documents, method=method, parts="all", seed=secrets.randbits(62), before=found.sizes
+        model, documents, method=method_of(settings), parts="all", seed=secrets.randbits(62), before=found.sizes
     )
     return np.clip(np.nan_to_num(correlations), 0.0, 1.0)
 

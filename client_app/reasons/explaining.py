@@ -23,7 +23,7 @@ from fedfm.config.site import Site
 from fedfm.config.study import Task
 from fedfm.errors import DataError
 from fedfm.examples import Example, Splits
-from fedfm.explain.attribution import Method
+from fedfm.explain.attribution import method_of
 from fedfm.explain.audit import Watched
 from fedfm.explain.deletion import credited_order, deletions, random_order
 from fedfm.explain.documents import Explained, explained
@@ -192,11 +192,10 @@ def explained_documents(shown: Shown, examples: Sequence[tuple[str, Example]], w
         examples: Split and document.
         watched: Lists that reasons are held against.
     """
-    settings, only = shown.settings, [example for _, example in examples]
-    method = Method(settings.attribution, settings.steps, settings.baseline)
+    only = [example for _, example in examples]
     swaps = _swaps(shown.model, only, watched)
     made = []
-    for place, one in enumerate(explained(shown.model, only, method)):
+    for place, one in enumerate(explained(shown.model, only, method_of(shown.settings))):
         parts = {name: effects[place] for name, effects in swaps.items()}
         made.append(_document(shown, one, examples[place], swaps=parts, watched=watched))
     return made

@@ -7,6 +7,7 @@ credits from that example alone (``Inputs`` of a batch hold several patients), a
 
 from collections.abc import Callable
 
+from fedfm.config.explainability import Explainability
 from fedfm.explain.credits import Attribution, Method
 from fedfm.explain.gradients import expected_gradients, gradient_input, gradient_norm, integrated_gradients
 from fedfm.explain.guard import refuse_hooks
@@ -14,7 +15,7 @@ from fedfm.explain.removal import leave_one_out, occlusion
 from fedfm.explain.rollout import attention_rollout
 from fedfm.model.classifier import Classifier, Inputs
 
-__all__ = ["ATTRIBUTIONS", "Attribution", "Method", "attribute", "refuse_hooks"]
+__all__ = ["ATTRIBUTIONS", "Attribution", "Method", "attribute", "method_of", "refuse_hooks"]
 
 ATTRIBUTIONS: dict[str, Callable[[Classifier, Inputs, Method], Attribution]] = {
     "integrated_gradients": integrated_gradients,
@@ -26,6 +27,11 @@ ATTRIBUTIONS: dict[str, Callable[[Classifier, Inputs, Method], Attribution]] = {
     "attention_rollout": attention_rollout,
 }
 """Name to what credits units; ``attribute`` calls it."""
+
+
+def method_of(asked: Explainability) -> Method:
+    """Return how a study credits words."""
+    return Method(asked.attribution, asked.steps, asked.baseline)
 
 
 def attribute(model: Classifier, inputs: Inputs, method: Method) -> Attribution:

@@ -12,7 +12,7 @@ from fedfm.arrays import Arrays
 from fedfm.config.study import Study
 from fedfm.examples import Example
 from fedfm.explain.agreement import rank_overlap, site_predictability
-from fedfm.explain.attribution import Method
+from fedfm.explain.attribution import method_of
 from fedfm.explain.audit import Audit, Watched, audit, leanings
 from fedfm.low_rank import FROZEN
 from fedfm.metrics import bootstrap
@@ -71,7 +71,7 @@ class ReferenceAudit:
         examples = read_reference(Path(asked.reference), study.task, setting="explainability.reference")
         self._examples = chosen(examples, asked.reference_documents, seed=study.seed)
         self._watched = Watched(asked.shortcuts, asked.swaps, asked.vocabulary)
-        self._method, self._seed = Method(asked.attribution, asked.steps, asked.baseline), study.seed
+        self._method, self._seed = method_of(asked), study.seed
         self._model, _ = model_host.build(study)
         self._built = frozen_as_built(self._model, FROZEN.get(study.combining.rule, ""))
 
