@@ -19,7 +19,7 @@ from fedfm.config.study import Study
 from fedfm.errors import DataError
 from fedfm.examples import Example, Splits
 from fedfm.low_rank import FROZEN
-from fedfm.model.build import build_model
+from fedfm.model.build import model_of
 from fedfm.model.classifier import Classifier
 from fedfm.model.low_rank import frozen_as_built, set_frozen
 from fedfm.parameters import load_trainable, trainable
@@ -65,14 +65,7 @@ def prepare(site: Site, study: Study) -> Prepared:
         most = study.privacy.max_examples_per_patient
         splits = Splits(*(_at_most(part, most) for part in (splits.train, splits.audit, splits.test)))
     _enough_patients(site, splits.train)
-    model = build_model(
-        study.model,
-        study.adapter,
-        study.task,
-        seed=study.seed,
-        weights=site.weights,
-        standardize=study.standardize.method,
-    )
+    model = model_of(study, weights=site.weights)
     refuse_unfit(model)
     model.to(device_of(site))
     train = _cohort(site, study, model, splits.train)

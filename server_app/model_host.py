@@ -10,7 +10,7 @@ from types import MappingProxyType
 from fedfm.arrays import Arrays, from_bytes, layout, to_bytes
 from fedfm.config.study import Study
 from fedfm.low_rank import FROZEN, is_residual
-from fedfm.model.build import build_model, save_adapter
+from fedfm.model.build import model_of, save_adapter
 from fedfm.model.classifier import Classifier
 from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable, trainable
@@ -22,7 +22,7 @@ def build(study: Study) -> tuple[Classifier, Arrays]:
     Raises:
         ModelError: The weights are absent, unreadable or not the pinned ones.
     """
-    model = build_model(study.model, study.adapter, study.task, seed=study.seed, standardize=study.standardize.method)
+    model = model_of(study)
     return model, trainable(model)
 
 

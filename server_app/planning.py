@@ -126,10 +126,9 @@ def trained_parameters(study: Study) -> int:
     Raises:
         ModelError: The weights cannot be had on this machine.
     """
-    from fedfm.model.build import build_model  # noqa: PLC0415 - a plan whose size is named needs no model
+    from fedfm.model.build import model_of  # noqa: PLC0415 - a plan whose size is named needs no model
 
-    model = build_model(study.model, study.adapter, study.task, seed=study.seed)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in model_of(study).parameters() if parameter.requires_grad)
 
 
 def _times(release: Release, count: int) -> Release:

@@ -18,7 +18,7 @@ from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import ConfigError, DataError, WireError
 from fedfm.low_rank import FROZEN
-from fedfm.model.build import build_model
+from fedfm.model.build import model_of
 from fedfm.model.classifier import Classifier
 from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable, trainable
@@ -98,14 +98,7 @@ def built(kept: CheckedModel, site: Site) -> Classifier:
         WireError: The arrays do not fit the study.
     """
     study = kept.study
-    model = build_model(
-        study.model,
-        study.adapter,
-        study.task,
-        seed=study.seed,
-        weights=site.weights,
-        standardize=study.standardize.method,
-    )
+    model = model_of(study, weights=site.weights)
     check_layout(kept.parameters, like=trainable(model))
     frozen = frozen_as_built(model, FROZEN.get(study.combining.rule, ""))
     load_trainable(model, kept.parameters)

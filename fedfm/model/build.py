@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 
 from fedfm.arrays import Arrays
-from fedfm.config.study import Adapter, Model, Task
+from fedfm.config.study import Adapter, Model, Study, Task
 from fedfm.errors import ModelError
 from fedfm.model.adapters import ADAPTERS
 from fedfm.model.backbone import BACKBONES
@@ -53,6 +53,18 @@ def build_model(
         classifier.requires_grad_(False)
         ADAPTERS[adapter.method](classifier)
     return classifier.train()
+
+
+def model_of(study: Study, *, weights: Mapping[str, str] = NO_COPIES) -> Classifier:
+    """Return the classifier that every site of a study, and its coordinator, starts from; as ``build_model`` does."""
+    return build_model(
+        study.model,
+        study.adapter,
+        study.task,
+        seed=study.seed,
+        weights=weights,
+        standardize=study.standardize.method,
+    )
 
 
 def save_adapter(model: Classifier, directory: Path, *, residual: Arrays | None = None) -> None:
