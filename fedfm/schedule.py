@@ -4,6 +4,9 @@ import math
 
 from fedfm.config.study import Study
 
+_FULL_EVERY = 5
+"""Rounds between looks that cost more, where the study does not say."""
+
 
 def closing_round(study: Study) -> int:
     """Return the number that the last evaluation bears: of the last round, or one more.
@@ -15,8 +18,7 @@ def closing_round(study: Study) -> int:
 
 def evaluation_rounds(study: Study) -> list[int]:
     """Return the rounds after which test patients are counted; the last and the closing one are always among them."""
-    ends, every = {study.rounds, closing_round(study)}, study.evaluation.every
-    return sorted({*range(every, study.rounds + 1, every), *ends})
+    return sorted({*_each(study.evaluation.every, study), study.rounds, closing_round(study)})
 
 
 def group_rounds(study: Study) -> list[int]:
@@ -34,17 +36,30 @@ def audit_group_rounds(study: Study) -> list[int]:
 
 def explanation_rounds(study: Study) -> list[int]:
     """Return the rounds after which audit patients' explanations are summed; the closing one always."""
-    every = study.explainability.every
-    return sorted({*(range(every, study.rounds + 1, every) if every else ()), closing_round(study)})
+    return sorted({*_each(study.explainability.every, study), closing_round(study)})
 
 
 def check_rounds(study: Study) -> list[int]:
     """Return the rounds of training after which the figures of the sites' own checks leave; the last one always."""
-    every = study.explainability.check_every
-    return sorted({*(range(every, study.rounds + 1, every) if every else ()), study.rounds})
+    return sorted({*_each(study.explainability.check_every, study), study.rounds})
+
+
+def full_check_rounds(study: Study) -> list[int]:
+    """Return the rounds in which a site looks at parameters drawn anew, beside those whose figures leave."""
+    return sorted({1, *_each(_FULL_EVERY, study), study.rounds})
+
+
+def update_rounds(study: Study) -> list[int]:
+    """Return the rounds in which each site's update is looked at by itself, on public examples."""
+    return sorted({1, *_each(study.explainability.every or _FULL_EVERY, study), study.rounds})
 
 
 def warm_up_rounds(study: Study) -> int:
     """Return how many rounds, the first ones, have no gate that counts."""
     share = study.explainability.warm_up * study.rounds
     return math.ceil(round(share, 9))  # 0.2 of 15 is 3, whatever floating point says
+
+
+def _each(every: int, study: Study) -> range:
+    """Return every so many rounds, from the first of them on; none for 0."""
+    return range(every, study.rounds + 1, every) if every else range(0)

@@ -27,12 +27,9 @@ from fedfm.examples import Example
 from fedfm.explain.audit import Audit
 from fedfm.explanations import HEAD_MOST, rises
 from fedfm.metrics.counts import LOSS_CAP
-from fedfm.schedule import warm_up_rounds
+from fedfm.schedule import full_check_rounds, warm_up_rounds
 
 logger = logging.getLogger(__name__)
-
-_FULL_EVERY = 5
-"""Rounds; parameters are drawn anew in the first, each fifth and the last."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
     if begun is None:
         return Check()
     release = release_of_check(asked)
-    is_full = release is not None or asked.request.round in full_rounds(asked.study.rounds)
+    is_full = release is not None or asked.request.round in full_check_rounds(asked.study)
     found = looked(asked, begun, randomised=is_full)
     figures = dict(found.sums)
     if is_full:
@@ -118,11 +115,6 @@ def looked(asked: Round, begun: Begun, *, randomised: bool) -> Audit:
     watched = with_own(settings, asked.site.explanations)
     found = look(asked.prepared.model, begun.documents, settings, watched=watched, randomised=randomised)
     return replace(found, sums={**found.sums, **rises(found.sums, begun.leanings)})
-
-
-def full_rounds(rounds: int) -> set[int]:
-    """Return the rounds in which a site looks at parameters drawn anew, beside those whose figures leave."""
-    return {1, *range(_FULL_EVERY, rounds + 1, _FULL_EVERY), rounds}
 
 
 def _acted(asked: Round, sums: Mapping[str, float], added: float) -> Check:

@@ -24,7 +24,7 @@ from fedfm.explain.audit import Audit
 from fedfm.metrics.bootstrap import Figures
 from fedfm.metrics.performance import LEAST_PATIENTS
 from fedfm.plan import explains
-from fedfm.schedule import warm_up_rounds
+from fedfm.schedule import update_rounds, warm_up_rounds
 from server_app.aggregation import added
 from server_app.reasons import explanation_gates as gates
 from server_app.reasons import leaning_gates
@@ -33,15 +33,6 @@ from server_app.reasons.reference_audit import Loaded, ReferenceAudit
 from server_app.report.events import EventLog
 from server_app.report.explanations import GateJudged, ReasonsLost
 from server_app.updates import Updates
-
-_FULL_EVERY = 5
-"""Rounds, where the study does not say."""
-
-
-def full_rounds(study: Study) -> set[int]:
-    """Return the rounds in which each site's update is looked at by itself."""
-    every = study.explainability.every or _FULL_EVERY
-    return {1, *range(every, study.rounds + 1, every), study.rounds}
 
 
 class Explaining:
@@ -80,7 +71,7 @@ class Explaining:
         if self._at is None:
             return
         self._at.standardise(statistics)
-        is_full = number in full_rounds(self._study)
+        is_full = number in update_rounds(self._study)
         found = self._at.look(made, randomised=is_full)
         self._log.emit(self._at.told(number, "", found))
         judged = self._of_model(number, found)

@@ -18,8 +18,9 @@ from fedfm.examples import Example
 from fedfm.explain.audit import Audit
 from fedfm.low_rank import LORA_A, LORA_B, RESIDUAL_A, RESIDUAL_B, adapted
 from fedfm.model.low_rank import frozen_as_built
+from fedfm.schedule import update_rounds
 from server_app.model_host import build
-from server_app.reasons.explaining import Explaining, alone, full_rounds
+from server_app.reasons.explaining import Explaining, alone
 from server_app.reasons.reference_audit import Loaded, ReferenceAudit, chosen
 from server_app.report import events, explanations
 from server_app.report.events import EventLog
@@ -194,8 +195,8 @@ def test_a_reference_set_that_cannot_be_used_ends_the_run_before_it_begins(tmp_p
 
 
 def test_sites_are_looked_at_in_the_first_some_and_the_last_round(tmp_path: Path) -> None:
-    assert full_rounds(study_of(tmp_path)) == {1, 5, 10, 12}
-    assert full_rounds(study_of(tmp_path, "explainability.every=4")) == {1, 4, 8, 12}
+    assert update_rounds(study_of(tmp_path)) == [1, 5, 10, 12]
+    assert update_rounds(study_of(tmp_path, "explainability.every=4")) == [1, 4, 8, 12]
 
 
 class Planted:
