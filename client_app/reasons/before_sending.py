@@ -21,7 +21,7 @@ from client_app.reasons.gates import Gate
 from client_app.scores import logits_of
 from client_app.small_cells import shown_sums
 from client_app.training import Cohort
-from fedfm.arrays import Arrays
+from fedfm.arrays import Arrays, norm
 from fedfm.errors import Withheld
 from fedfm.examples import Example
 from fedfm.explain.audit import Audit
@@ -138,11 +138,11 @@ def _acted(asked: Round, sums: Mapping[str, float], added: float) -> Check:
 def _check_here(asked: Round, begun: Begun, figures: gates.Figures, *, update: Arrays, is_full: bool) -> None:
     """Judge the exact figures, and log and keep them for the site's own people."""
     last = check_history.last_before(asked)
-    norms, norm = () if last is None else last.norms, _norm(update)
+    norms, length = () if last is None else last.norms, norm(update)
     losses = _losses(asked, begun.documents)
     received = {_of_received(name): values for name, values in begun.leanings.items()}
     judged = [
-        gates.update(norm, norms),
+        gates.update(length, norms),
         *_gates(asked, begun.documents, figures, last),
         gates.utility(begun.losses, losses, _rng()),
     ]
@@ -155,7 +155,7 @@ def _check_here(asked: Round, begun: Begun, figures: gates.Figures, *, update: A
         full=is_full,
         counts=counts,
         gates=tuple(judged),
-        norms=(*norms, *([norm] if np.isfinite(norm) else [])),
+        norms=(*norms, *([length] if np.isfinite(length) else [])),
     )
 
 
@@ -215,10 +215,6 @@ def _losses(asked: Round, documents: Sequence[Example]) -> NDArray[np.float64]:
     losses = nn.functional.cross_entropy(logits, cohort.labels, reduction="none").numpy()
     found: NDArray[np.float64] = np.clip(np.nan_to_num(losses, nan=LOSS_CAP), 0.0, LOSS_CAP)
     return found
-
-
-def _norm(update: Arrays) -> float:
-    return float(np.sqrt(sum(float(np.square(array.astype(np.float64)).sum()) for array in update.values())))
 
 
 def _log(judged: Sequence[Gate], *, number: int, counts: bool) -> None:
