@@ -73,8 +73,7 @@ def shown_sums(asked: Round, sums: Mapping[str, float]) -> Mapping[str, float]:
 def _is_looked_at_as_before(asked: Round) -> bool:
     """Whether reasons are asked for as they first were in the run: a few documents more would tell of these."""
     wanted = json.dumps([asdict(asked.study.explainability), asked.study.privacy.unit], sort_keys=True)
-    digest = hashlib.sha256(wanted.encode()).hexdigest()
-    return written_once(asked.kept_in_run("explained"), lambda: digest) == digest
+    return _is_first_or_same(asked.kept_in_run("explained"), wanted)
 
 
 def _test_patients(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateReply:
@@ -94,7 +93,7 @@ def _test_patients(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRe
         alone=suppression.shown(alone, rule),
     )
     told = {"cells": shown.cells, "alone": shown.alone, **shown.groups}
-    return shown if _is_first_or_same(asked.kept_in_run("counted"), told) else nothing
+    return shown if _leaves_first_or_again(asked.kept_in_run("counted"), told) else nothing
 
 
 def _groups(reply: EvaluateReply, study: Study, listed: Listed, rule: Rule) -> Tables:
@@ -210,7 +209,7 @@ def _audit_groups(reply: EvaluateReply, asked: Round, rule: Rule) -> EvaluateRep
         f"{name}={part}": suppression.shown(table, rule)
         for part, table in suppression.sums(tables, nobody, partition).items()
     }
-    is_told = bool(told) and _is_first_or_same(asked.kept_in_run("counted-audit"), told)
+    is_told = bool(told) and _leaves_first_or_again(asked.kept_in_run("counted-audit"), told)
     return replace(reply, audit_groups=told if is_told else {})
 
 
@@ -244,7 +243,7 @@ def _terms(reply: EvaluateReply, asked: Round, rule: Rule, *, documents: float) 
     is_told = np.array([not suppression.has_small(np.array([n, documents - n]), rule) for n in held], dtype=bool)
     counts = np.where(is_told, suppression.shown(held, rule), 0.0)
     means = np.divide(credited, held, out=np.zeros_like(credited), where=held > 0)
-    is_known = _is_first_or_same(asked.kept_in_run("counted-terms"), {"documents": counts})
+    is_known = _leaves_first_or_again(asked.kept_in_run("counted-terms"), {"documents": counts})
     return replace(reply, terms=np.stack([means * counts, counts])) if is_known else withheld
 
 
@@ -257,11 +256,15 @@ def _scaled(sums: Mapping[str, float], count: str, rule: Rule) -> Mapping[str, f
     return {name: value * told / patients if patients else 0.0 for name, value in sums.items()} | {count: told}
 
 
-def _is_first_or_same(path: Path, told: Tables) -> bool:
-    """Whether nothing else of the kind has left in the run; the state folder keeps a digest of what did."""
+def _leaves_first_or_again(path: Path, told: Tables) -> bool:
+    """Whether no other counts of the kind have left in the run; what is empty leaves nothing."""
     if not any(table.size for table in told.values()):
         return True
-    text = json.dumps({key: told[key].tolist() for key in sorted(told)})
+    return _is_first_or_same(path, json.dumps({key: told[key].tolist() for key in sorted(told)}))
+
+
+def _is_first_or_same(path: Path, text: str) -> bool:
+    """Whether the run had no other text of the kind before; the state folder keeps a digest of the first one."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     return written_once(path, lambda: digest) == digest
 
