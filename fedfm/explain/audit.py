@@ -3,7 +3,7 @@
 All of it is sample-level. What leaves a hospital are sums of it (``fedfm.explanations``), with noise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,12 +131,21 @@ def leanings(model: Classifier, examples: Sequence[Example], *, method: Method, 
         ModelError: As ``attribute``.
         DataError: An example lacks what the model reads.
     """
-    figures_of = ("shortcut_mass", "shortcut_share")
-    sums = {f"{figure}:{name}": np.zeros(len(examples)) for name in watched.shortcuts for figure in figures_of}
+    sums = {name: np.zeros(len(examples)) for name in _names(watched.shortcuts, "shortcut_mass", "shortcut_share")}
     for place, one in enumerate(explained(model, examples, method) if watched.shortcuts else ()):
         for name, figure in _on_shortcuts(one, watched.shortcuts).items():
             sums[name][place] = figure
     return _bounded(sums | _on_swaps(model, examples, watched.swaps))
+
+
+def leanings_in(found: Audit, watched: Watched) -> dict[str, Figures]:
+    """Return what ``leanings`` gives, in its order, out of a whole look at the same model."""
+    shortcuts = _names(watched.shortcuts, "shortcut_mass", "shortcut_share")
+    return {name: found.sums[name] for name in (*shortcuts, *_names(watched.swaps, "swap_shift", "swap_flip"))}
+
+
+def _names(lists: Iterable[str], *figures: str) -> list[str]:
+    return [f"{figure}:{name}" for name in lists for figure in figures]
 
 
 def _deleted(model: Classifier, one: Explained, seed: int) -> dict[str, float]:

@@ -77,6 +77,7 @@ class Explaining:
         judged = self._of_model(number, found)
         if is_full:
             judged += self._of_sites(number, self._at, received, updates)
+        self._at.keep(made, found)
         self._tell(number, judged)
         self._remember(number, found, [gate.gate for gate in judged if gate.passed is False])
 

@@ -1,5 +1,6 @@
 """Models of a round on public examples: every figure by document, exact."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -8,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedfm.arrays import Arrays
+from fedfm.arrays import Arrays, to_bytes
 from fedfm.config.study import Study
 from fedfm.examples import Example
 from fedfm.explain.agreement import rank_overlap, site_predictability
 from fedfm.explain.attribution import method_of
-from fedfm.explain.audit import Audit, Watched, audit, leanings
+from fedfm.explain.audit import Audit, Watched, audit, leanings, leanings_in
 from fedfm.low_rank import FROZEN
 from fedfm.metrics import bootstrap
 from fedfm.metrics.performance import Estimate
@@ -74,6 +75,7 @@ class ReferenceAudit:
         self._method, self._seed = method_of(asked), study.seed
         self._model, _ = model_host.build(study)
         self._built = frozen_as_built(self._model, FROZEN.get(study.combining.rule, ""))
+        self._kept: tuple[str, dict[str, Credits]] | None = None
 
     def standardise(self, statistics: Arrays) -> None:
         """Standardise what the models read by pooled statistics; nothing where there are none."""
@@ -88,8 +90,18 @@ class ReferenceAudit:
             self._model, self._examples, method=self._method, watched=self._watched, rng=rng, randomised=randomised
         )
 
+    def keep(self, loaded: Loaded, found: Audit) -> None:
+        """Remember how a model leans, as ``look`` has just found, until another is kept.
+
+        In the next round it is the one that the sites are sent, as long as nothing has come between.
+        """
+        if self._watched.shortcuts or self._watched.swaps:
+            self._kept = self._digest(loaded), leanings_in(found, self._watched)
+
     def leanings(self, loaded: Loaded) -> dict[str, Credits]:
-        """Return the figures of lists alone, equal to those that ``look`` gives."""
+        """Return the figures of lists alone, equal to those that ``look`` gives; not computed anew of what is kept."""
+        if self._kept is not None and self._kept[0] == self._digest(loaded):
+            return self._kept[1]
         self._load(loaded)
         return leanings(self._model, self._examples, method=self._method, watched=self._watched)
 
@@ -128,6 +140,11 @@ class ReferenceAudit:
             each = [rank_overlap(credits_, usual) for credits_ in weights @ of.terms]
             found[site] = np.array([0.0 if overlap is None else overlap for overlap in each])
         return found
+
+    def _digest(self, loaded: Loaded) -> str:
+        """Return the SHA-256 of all that a model's figures depend on, standardisation too."""
+        parts = (loaded.parameters, loaded.frozen, self._model.standard.arrays())
+        return hashlib.sha256(b"".join(map(to_bytes, parts))).hexdigest()
 
     def _load(self, loaded: Loaded) -> None:
         load_trainable(self._model, loaded.parameters)

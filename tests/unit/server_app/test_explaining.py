@@ -215,6 +215,9 @@ class Planted:
         sums = {"comprehensiveness": level + self.at, "sufficiency": -level + self.at, "random_order": self.at}
         return Audit(sums, [{}] * 32, np.zeros((32, 0)), np.zeros((32, 0), bool))
 
+    def keep(self, loaded: Loaded, found: Audit) -> None:
+        pass
+
     def leanings(self, loaded: Loaded) -> dict[str, Any]:
         return {}
 
