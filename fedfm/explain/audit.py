@@ -112,6 +112,12 @@ def audit(
     return Audit(sums=_bounded(sums), groups=groups, terms=terms, holds=holds, sizes=sizes)
 
 
+def leanings_in(found: Audit, watched: Watched) -> dict[str, Figures]:
+    """Return what ``leanings`` gives, in its order, out of a whole look at the same model."""
+    shortcuts = _names(watched.shortcuts, "shortcut_mass", "shortcut_share")
+    return {name: found.sums[name] for name in (*shortcuts, *_names(watched.swaps, "swap_shift", "swap_flip"))}
+
+
 def leanings(model: Classifier, examples: Sequence[Example], *, method: Method, watched: Watched) -> dict[str, Figures]:
     """Look at N documents only for how a model leans on the lists: the figures of lists that ``audit`` gives, equal.
 
@@ -136,16 +142,6 @@ def leanings(model: Classifier, examples: Sequence[Example], *, method: Method, 
         for name, figure in _on_shortcuts(one, watched.shortcuts).items():
             sums[name][place] = figure
     return _bounded(sums | _on_swaps(model, examples, watched.swaps))
-
-
-def leanings_in(found: Audit, watched: Watched) -> dict[str, Figures]:
-    """Return what ``leanings`` gives, in its order, out of a whole look at the same model."""
-    shortcuts = _names(watched.shortcuts, "shortcut_mass", "shortcut_share")
-    return {name: found.sums[name] for name in (*shortcuts, *_names(watched.swaps, "swap_shift", "swap_flip"))}
-
-
-def _names(lists: Iterable[str], *figures: str) -> list[str]:
-    return [f"{figure}:{name}" for name in lists for figure in figures]
 
 
 def _deleted(model: Classifier, one: Explained, seed: int) -> dict[str, float]:
@@ -178,6 +174,10 @@ def _on_swaps(
         effects = swap_effects(model, examples, phrases)
         found[f"swap_shift:{name}"], found[f"swap_flip:{name}"] = effects
     return found
+
+
+def _names(lists: Iterable[str], *figures: str) -> list[str]:
+    return [f"{figure}:{name}" for name in lists for figure in figures]
 
 
 def _toward_positive(model: Classifier, one: Explained) -> Figures:
