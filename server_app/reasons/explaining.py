@@ -77,9 +77,9 @@ class Explaining:
         judged = self._of_model(number, found)
         if is_full:
             judged += self._of_sites(number, self._at, received, updates)
-        self._at.keep(made, found)
         self._tell(number, judged)
         self._remember(number, found, [gate.gate for gate in judged if gate.passed is False])
+        self._at.keep(made, found)
 
     def stop_if_asked(self, number: int) -> None:
         """End the run where this round has lost reasons and the study says that this ends it.
@@ -121,12 +121,13 @@ class Explaining:
         agreed = at.agreed(number, audits)
         if agreed is not None:
             self._log.emit(agreed)
-        rng = np.random.default_rng(self._study.seed)
+        rng, is_private = np.random.default_rng(self._study.seed), self._study.privacy.mechanism != "none"
+        predicted = None if agreed is None else agreed.site_predictability
         judged = [
             *gates.faithfulness_of_sites(_deleted(audits), rng),
             *leaning_gates.of_sites({site: found.sums for site, found in audits.items()}, leaning, rng),
             *gates.outliers(at.overlaps(audits)),
-            gates.predictability(None if agreed is None else agreed.site_predictability),
+            gates.predictability(predicted, is_private=is_private),
         ]
         return self._if_enough(number, judged, documents=len(next(iter(audits.values())).terms))
 

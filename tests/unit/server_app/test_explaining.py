@@ -18,7 +18,6 @@ from fedfm.examples import Example
 from fedfm.explain.audit import Audit
 from fedfm.low_rank import LORA_A, LORA_B, RESIDUAL_A, RESIDUAL_B, adapted
 from fedfm.model.low_rank import frozen_as_built
-from fedfm.schedule import update_rounds
 from server_app.model_host import build
 from server_app.reasons.explaining import Explaining, alone
 from server_app.reasons.reference_audit import Loaded, ReferenceAudit, chosen
@@ -89,7 +88,7 @@ def test_documents_are_in_proportion_and_the_same_for_the_same_seed() -> None:
 
 def test_every_model_is_seen_with_its_own_reasons(tmp_path: Path, log: EventLog) -> None:
     """Sites decide by other columns; each is credited alone, and the list of the second column is of one site only."""
-    study = study_of(tmp_path, "explainability.warm_up=0.0")
+    study = study_of(tmp_path, "explainability.warm_up=0.0", "privacy=none", "evaluation=exact")
     _, zero = build(study)
     names = [column.name for column in study.task.columns]
     made = {f"site-{column}": deciding(zero, column) for column in range(5)}
@@ -192,11 +191,6 @@ def test_a_reference_set_that_cannot_be_used_ends_the_run_before_it_begins(tmp_p
     with pytest.raises(ConfigError, match=r"explainability\.reference") as caught:
         Explaining(study, log)
     assert caught.value.code == "STUDY-E082"
-
-
-def test_sites_are_looked_at_in_the_first_some_and_the_last_round(tmp_path: Path) -> None:
-    assert update_rounds(study_of(tmp_path)) == [1, 5, 10, 12]
-    assert update_rounds(study_of(tmp_path, "explainability.every=4")) == [1, 4, 8, 12]
 
 
 class Planted:

@@ -171,9 +171,17 @@ def test_sites_that_are_alike_are_hardly_ever_named() -> None:
 
 
 def test_sites_that_are_told_by_their_reasons() -> None:
-    assert gates.predictability(None).passed is None
-    assert gates.predictability(Estimate(0.9, 0.8, 0.95)).passed is False
-    assert gates.predictability(Estimate(0.75, 0.65, 0.85)).passed
+    assert gates.predictability(None, is_private=False).passed is None
+    assert gates.predictability(Estimate(0.9, 0.8, 0.95), is_private=False).passed is False
+    assert gates.predictability(Estimate(0.75, 0.65, 0.85), is_private=False).passed
+
+
+@pytest.mark.parametrize("found", [Estimate(0.9, 0.8, 0.95), Estimate(0.75, 0.65, 0.85)])
+def test_noise_tells_sites_apart_so_that_private_ones_are_not_judged_by_it(found: Estimate) -> None:
+    gate = gates.predictability(found, is_private=True)
+    assert (gate.passed, gate.estimate) == (None, found)
+    assert "noise" in gate.reason
+    assert "too few" in gates.predictability(None, is_private=True).reason
 
 
 def test_one_kind_of_input_is_not_judged_and_a_collapse_to_one_is_found() -> None:
