@@ -7,7 +7,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from fedfm.config.study import Study
 from fedfm.explain.agreement import LEAST_COMMON, rank_correlation, rank_overlap, top_overlap
+from fedfm.explain.sum_gates import counted
 from fedfm.explanations import ranges
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate, mean_of
 from fedfm.wire import EvaluateReply, TrainReply
@@ -51,11 +53,12 @@ def explained(told: Iterable[tuple[Mapping[str, float], float]]) -> tuple[float,
     return (documents if found else 0.0), found
 
 
-def checked(reply: TrainReply) -> Iterator[SiteChecked]:
-    """Return what a site says of its own model; nothing where it says nothing."""
+def checked(reply: TrainReply, study: Study) -> Iterator[SiteChecked]:
+    """Return what a site says of its own model, and what the gates say of that; nothing where it says nothing."""
     if reply.check:
         documents, means = explained([(reply.check, reply.check_sd)])
-        yield SiteChecked(reply.site, reply.round, documents, means, reply.failed, reply.downweighted)
+        failed = counted(study, reply.round, reply.check, sd=reply.check_sd)
+        yield SiteChecked(reply.site, reply.round, documents, means, failed, reply.downweighted)
 
 
 def told(number: int, replies: Sequence[EvaluateReply], vocabulary: Sequence[str]) -> Iterator[Explained]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from fedfm.explanations import HEAD_MOST
 from fedfm.metrics.performance import Estimate
 from server_app.report import explanations
 from server_app.report.charts import Series, curves, said
@@ -88,13 +89,12 @@ def _curves(
 def _sanity(found: Estimate | None) -> Iterator[Element]:
     if found is None:
         return
-    holds = found.value < _HEAD_MOST
+    holds = found.value < HEAD_MOST
     verdict = "they explain what was learned" if holds else "they explain the text, not what was learned"
     sentence = "With the last layer drawn anew, the credits of the same documents are alike by"
-    yield element("p", f"{sentence} {said(found)} (rank correlation; limit {_HEAD_MOST:g}): {verdict}.")
+    yield element("p", f"{sentence} {said(found)} (rank correlation; limit {HEAD_MOST:g}): {verdict}.")
 
 
-_HEAD_MOST = 0.6
 _RISES = {"mass_rise": "credit gained", "swap_rise": "answers move more"}
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from client_app.reasons import gates
 from client_app.reasons.gates import LEAST, Gate
+from fedfm.explanations import HEAD_MOST
 
 Floats = NDArray[np.float64]
 
@@ -58,8 +59,8 @@ CASES = [
     (regressed(around(-0.02)), True),
     (regressed(around(-0.05)), True),  # it may be less
     (regressed(around(-0.2)), False),
-    (gates.randomisation("head", constant(0.29), gates.HEAD_MOST, rng()), True),
-    (gates.randomisation("head", constant(0.6), gates.HEAD_MOST, rng()), False),
+    (gates.randomisation("head", constant(0.29), HEAD_MOST, rng()), True),
+    (gates.randomisation("head", constant(0.6), HEAD_MOST, rng()), False),
     (gates.randomisation("all", constant(0.31), gates.ALL_MOST, rng()), False),
     (leaning(constant(0.15), around(0.05)), True),
     (leaning(constant(0.16), around(0.05)), False),
@@ -89,7 +90,7 @@ def test_few_documents_are_not_judged() -> None:
         gain(few),
         complete(few),
         regressed(few),
-        gates.randomisation("head", few, gates.HEAD_MOST, rng()),
+        gates.randomisation("head", few, HEAD_MOST, rng()),
         leaning(few, few),
         exchanged(5, few),
         gates.utility(few, few, rng()),

@@ -1,6 +1,7 @@
 """What the sites' sums say of reasons, by site and together, and what half a weight is."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedfm.wire import EvaluateReply
 from server_app.aggregation import halved
 from server_app.reasons.explained import credits_of, explained, told
 from server_app.report import events, explanations
-from tests.unit.server_app.federation import SPENT, Hospital, changed, federate, reasons
+from tests.unit.server_app.federation import SPENT, Hospital, federate, reasons, unsound
 
 TERMS = ["fever", "cough", "oxygen", "ward"]
 
@@ -89,10 +90,9 @@ def test_sites_are_compared_by_the_terms_that_both_tell() -> None:
 
 
 def test_a_check_is_told_and_half_a_weight_is_taken(tmp_path: Path) -> None:
-    failing = changed(failed=("faithfulness",), downweighted=True)
     hospitals = {
         "a1": Hospital(patients=100, shift=1.0),
-        "b1": Hospital(patients=200, shift=2.0, train=lambda reply: failing(reply) if reply.check else reply),
+        "b1": Hospital(patients=200, shift=2.0, train=partial(unsound, downweighted=True)),
     }
     outcome = federate(hospitals, tmp_path, "rounds=2")
     assert outcome.error is None
@@ -108,10 +108,26 @@ def test_a_check_is_told_and_half_a_weight_is_taken(tmp_path: Path) -> None:
     assert [event.site for event in outcome.of(explanations.SiteExplained)] == ["a1", "b1"]
 
 
+def test_the_coordinator_judges_the_sums_itself_and_not_in_the_first_rounds(tmp_path: Path) -> None:
+    hospitals = {"a1": Hospital(), "b1": Hospital(train=unsound)}  # asks for nothing: its policy is to flag
+    outcome = federate(hospitals, tmp_path, "rounds=2", "explainability.check_every=1")
+    assert outcome.error is None
+    failed = {(event.round, event.site): event.failed for event in outcome.of(explanations.SiteChecked)}
+    assert failed == {(1, "a1"): (), (1, "b1"): (), (2, "a1"): (), (2, "b1"): ("faithfulness",)}
+
+
 def test_a_combiner_that_counts_every_site_once_counts_this_one_too(tmp_path: Path) -> None:
-    failing = Hospital(shift=5.0, train=changed(failed=("faithfulness",), downweighted=True))
+    failing = Hospital(shift=5.0, train=partial(unsound, downweighted=True))
     hospitals = {"a1": Hospital(), "b1": Hospital(), "c1": failing}
-    outcome = federate(hospitals, tmp_path, "rounds=1", "combining=median", "weighting=uniform", "min_sites=3")
+    outcome = federate(
+        hospitals,
+        tmp_path,
+        "rounds=1",
+        "explainability.warm_up=0",
+        "combining=median",
+        "weighting=uniform",
+        "min_sites=3",
+    )
     assert outcome.error is None
     assert outcome.of(events.RoundCombined)[0].halved == ()
     assert [event.downweighted for event in outcome.of(explanations.SiteChecked)] == [False, False, True]
