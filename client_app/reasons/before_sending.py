@@ -4,6 +4,7 @@ Exact figures, gates and their history are for the site's people: they stay in t
 What the coordinator hears, and whether the update is sent, is made of noised sums alone (``fedfm.explain.sum_gates``).
 """
 
+import datetime
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from torch import nn
 
 from client_app.asked import Round
 from client_app.data.groups import declared_groups
-from client_app.reasons import check_history, checked_model, gates
+from client_app.reasons import check_history, checked_model, gates, retention
 from client_app.reasons.checks import audit_documents, leanings, look, with_own, without_what_was_learned
 from client_app.reasons.explained import release_of_check, sums_of_check
 from client_app.reasons.gates import Gate
@@ -106,6 +107,7 @@ def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
         figures["randomised_all"] = without_what_was_learned(model, begun.documents, settings, found=found)
     _check_here(asked, begun, figures, update=update, is_full=is_full)
     checked_model.keep(asked)
+    retention.remove_old(asked, now=datetime.datetime.now(datetime.UTC))
     if release is None:
         return Check()
     sums, added = sums_of_check(asked, found, release, documents=len(begun.documents))

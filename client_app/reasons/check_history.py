@@ -117,7 +117,7 @@ def _path(asked: Round, number: int) -> Path:
 
 def _read(path: Path) -> Kept | None:
     try:
-        told = _whole(parsed(path.read_text(encoding="utf-8"), _FIELDS))
+        told = _whole(parsed(path.read_text(encoding="utf-8"), FIELDS))
     except (OSError, ValueError):
         logger.warning(
             "%s cannot be read: this check is left out, and the next one is compared with an older one",
@@ -144,7 +144,7 @@ _GATE = {
     "limit": float,
     "reason": str,
 }
-_FIELDS = {
+FIELDS = {
     "time": str,
     "study": str,
     "run": str,

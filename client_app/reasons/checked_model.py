@@ -26,7 +26,7 @@ from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable, trainable
 
 _PARAMETERS, _FROZEN, _STATISTICS = "parameters/", "frozen/", "statistics/"
-_FIELDS = {"time": str, "run": str, "round": int, "study": str, "sha256": str}
+FIELDS = {"time": str, "run": str, "round": int, "study": str, "sha256": str}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _whole(data: bytes, digest: str) -> bytes:
 def _read(path: Path) -> CheckedModel:
     try:
         header, _, data = path.read_bytes().partition(b"\n")
-        told = parsed(header.decode(), _FIELDS)
+        told = parsed(header.decode(), FIELDS)
         arrays = from_bytes(_whole(data, told["sha256"]))
         parts = (_of(prefix, arrays) for prefix in (_PARAMETERS, _FROZEN, _STATISTICS))
         return CheckedModel(told["time"], told["run"], told["round"], study_from_json(told["study"]), *parts)
