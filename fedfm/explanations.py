@@ -35,6 +35,12 @@ of the model that it was trained from, on the same document: what a site receive
 ``randomised_head`` is the rank correlation of credits with those after the head is drawn anew, 0 where it is negative.
 """
 
+COMPLETENESS_MOST = 0.15
+"""Error of credits that still add up."""
+
+HEAD_MOST = 0.6
+"""Rank correlation that credits must stay below when the head is drawn anew."""
+
 ENRICHMENT_MOST = 1.5
 """Times the credit that a list's words may hold of what their number says."""
 

@@ -131,8 +131,8 @@ class TrainReply:
         check: Sums over audit documents of the model that is sent, before it is: ``check_names`` of
             ``fedfm.explanations``; empty when not asked.
         check_sd: Standard deviation of the noise in each of ``check``.
-        failed: Names of the gates that these sums do not pass, made from the numbers in ``check`` alone.
-        downweighted: The site asks that its update count half, because a gate has failed.
+        downweighted: The site asks that its update count half, because these sums do not pass a gate of the model
+            (``fedfm.explain.sum_gates``): which, the coordinator judges by the sums.
     """
 
     site: str
@@ -145,7 +145,6 @@ class TrainReply:
     privacy: PrivacySpent
     check: Mapping[str, float] = field(default_factory=dict)
     check_sd: float = 0.0
-    failed: tuple[str, ...] = ()
     downweighted: bool = False
 
 

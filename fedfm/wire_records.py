@@ -33,7 +33,7 @@ _SUMMARISE_REPLY: Table = {
     "privacy": _PRIVACY,
 }
 _TRAIN_REPLY: Table = {
-    "text": {"site": str, "layout": str, "failed": list, "downweighted": bool, **_SPENT},
+    "text": {"site": str, "layout": str, "downweighted": bool, **_SPENT},
     "numbers": {"round": int, "declared_patients": int, "steps": int, "seconds": float, "check_sd": float},
     "privacy": _PRIVACY,
 }
@@ -108,9 +108,8 @@ def train_reply_to_records(reply: TrainReply) -> RecordDict:
 def train_reply_from_records(records: RecordDict) -> TrainReply:
     """Read what ``train_reply_to_records`` wrote; raises ``WireError`` like ``request_from_records``."""
     fields = read(_TRAIN_REPLY, records, version=WIRE_VERSION, kind="train_reply", free={"arrays", "check"})
-    failed = tuple(checked("text.failed", gate, str) for gate in fields.pop("failed"))
     update, check = read_arrays(records, "arrays", np.float32), read_numbers(records, "check")
-    return TrainReply(**_nested(fields), failed=failed, update=update, check=check)
+    return TrainReply(**_nested(fields), update=update, check=check)
 
 
 def evaluate_reply_to_records(reply: EvaluateReply) -> RecordDict:

@@ -7,6 +7,7 @@ from flwr.app import Message
 
 from fedfm.arrays import Arrays
 from fedfm.config.study import Study
+from fedfm.explain.sum_gates import counted
 from fedfm.explanations import check_names, sum_names
 from fedfm.metrics.counts import columns
 from fedfm.plan import explains
@@ -26,7 +27,7 @@ from server_app.screening import (
     screen_update,
     within,
 )
-from server_app.screening_explanations import gates_of, screen_explained, screen_failed, screen_terms
+from server_app.screening_explanations import screen_explained, screen_half, screen_terms
 from server_app.screening_sums import screen_alone, screen_groups, screen_losses
 
 
@@ -114,8 +115,8 @@ def _screen_check(reply: TrainReply, question: Question) -> None:
     is_asked = explains(study) and question.round in check_rounds(study)
     names, declared = check_names(study) if is_asked else (), question.member.declared_patients
     screen_explained(reply.check, reply.check_sd, names=names, what="check", declared_patients=declared)
-    is_told, gates = bool(reply.check), gates_of(names)
-    screen_failed(reply.failed, is_downweighted=reply.downweighted, gates=gates, is_told=is_told)
+    failed = counted(study, question.round, reply.check, sd=reply.check_sd)
+    screen_half(failed, is_downweighted=reply.downweighted)
 
 
 def _screen_reasons(reply: EvaluateReply, question: Question) -> None:

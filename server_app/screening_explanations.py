@@ -1,33 +1,17 @@
 """What is refused of a site's explanations and checks before they are added to those of the others."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedfm.explanations import MOST_TERMS, figure_of, ranges
+from fedfm.explain.sum_gates import of_model
+from fedfm.explanations import MOST_TERMS, ranges
 from server_app.screening import MAX_NOISE, NOISE_WIDTH, PER_DECLARED, within
 from server_app.screening_sums import unasked
 
 _PHI = 0.4  # density of a normal distribution at its middle, the mean of its positive half
-
-_GATES_OF_SUMS = ("faithfulness", "completeness", "randomisation")
-_GATES_OF_LISTS = {"mass_rise": "shortcut", "swap_rise": "swap"}
-
-
-def gates_of(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the gates that a site can judge by sums of these names; those of a list are ``shortcut:name``.
-
-    Args:
-        names: As ``fedfm.explanations.check_names`` returns them; none give no gates.
-    """
-    of_lists = [
-        f"{_GATES_OF_LISTS[figure_of(name)]}:{name.partition(':')[2]}"
-        for name in names
-        if figure_of(name) in _GATES_OF_LISTS
-    ]
-    return (*_GATES_OF_SUMS, *of_lists) if names else ()
 
 
 def screen_explained(
@@ -95,25 +79,17 @@ def screen_terms(
     within("ROUND-E015", "the length of the credits", float(np.linalg.norm(terms[0])), (0.0, longest))
 
 
-def screen_failed(failed: Sequence[str], *, is_downweighted: bool, gates: Collection[str], is_told: bool) -> None:
-    """Let through only gates that the sums in the same answer can judge.
+def screen_half(failed: Collection[str], *, is_downweighted: bool) -> None:
+    """Let a site ask for half a weight only where the sums in the same answer do not pass a gate of the model.
 
     Args:
-        failed: Gates that the site names.
-        is_downweighted: Whether it asks that its update count half.
-        gates: Every gate of the study (``gates_of``); none where no check was asked for in this round.
-        is_told: Whether the answer holds the sums of a check.
+        failed: Gates that have failed and count, judged by the sums (``fedfm.explain.sum_gates.counted``).
+        is_downweighted: Whether the site asks that its update count half.
 
     Raises:
-        IncompatibleUpdate: A gate that does not exist or is named twice, or one that nothing in the answer speaks of.
+        IncompatibleUpdate: It asks without such a gate.
     """
-    allowed = gates if is_told else ()
-    wrong = [name for name in failed if name not in allowed]
-    if wrong:
-        raise unasked("a gate", wrong[0], ", ".join(sorted(allowed)) or "none without sums of a check")
-    if len(set(failed)) < len(failed):
-        raise unasked("a gate given twice", ", ".join(failed), "each once")
-    if is_downweighted and not set(failed) - {"completeness"}:  # which says nothing against the model
+    if is_downweighted and not of_model(failed):
         raise unasked("half a weight", "no gate of the model that has failed", "with a gate that has failed")
 
 

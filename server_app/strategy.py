@@ -257,7 +257,7 @@ class FairFedAvg(FedAvg):
             accepted[site] = replace(reply, update={})  # on disk; it need not stay in memory
             size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
             self._log.emit(events.SiteTrained(site, number, reply.seconds, length, size, reply.privacy))
-            for said in checked(reply):
+            for said in checked(reply, self._study):
                 self._log.emit(said)
         return accepted
 

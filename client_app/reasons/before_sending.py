@@ -1,9 +1,10 @@
 """Algorithm 1, line 9: the hospital looks at the reasons of the model that it is about to send.
 
 Exact figures, gates and their history are for the site's people: they stay in the trainer's log and the state folder.
-What the coordinator hears, and whether the update is sent, is made of noised sums alone (``sum_gates``).
+What the coordinator hears, and whether the update is sent, is made of noised sums alone (``fedfm.explain.sum_gates``).
 """
 
+import datetime
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from torch import nn
 
 from client_app.asked import Round
 from client_app.data.groups import declared_groups
-from client_app.reasons import check_history, checked_model, gates, sum_gates
+from client_app.reasons import check_history, checked_model, gates, retention
 from client_app.reasons.checks import audit_documents, leanings, look, with_own, without_what_was_learned
 from client_app.reasons.explained import release_of_check, sums_of_check
 from client_app.reasons.gates import Gate
@@ -25,6 +26,7 @@ from fedfm.arrays import Arrays, norm
 from fedfm.errors import Withheld
 from fedfm.examples import Example
 from fedfm.explain.audit import Audit
+from fedfm.explain.sum_gates import counted, of_model
 from fedfm.explanations import HEAD_MOST, rises
 from fedfm.metrics.counts import LOSS_CAP
 from fedfm.schedule import full_check_rounds, warm_up_rounds
@@ -38,7 +40,6 @@ class Check:
 
     check: Mapping[str, float] = field(default_factory=dict)
     check_sd: float = 0.0
-    failed: tuple[str, ...] = ()
     downweighted: bool = False
 
 
@@ -103,6 +104,7 @@ def finish(asked: Round, begun: Begun | None, update: Arrays) -> Check:
         figures["randomised_all"] = without_what_was_learned(model, begun.documents, settings, found=found)
     _check_here(asked, begun, figures, update=update, is_full=is_full)
     checked_model.keep(asked)
+    retention.remove_old(asked, now=datetime.datetime.now(datetime.UTC))
     if release is None:
         return Check()
     sums, added = sums_of_check(asked, found, release, documents=len(begun.documents))
@@ -118,21 +120,18 @@ def looked(asked: Round, begun: Begun, *, randomised: bool) -> Audit:
 
 
 def _acted(asked: Round, sums: Mapping[str, float], added: float) -> Check:
-    """Judge the sums as they leave, and do what the site's policy says about the model.
-
-    Credits that do not add up say that the explanation is unreliable, and nothing against the model.
-    """
-    failed = () if asked.request.round <= warm_up_rounds(asked.study) else sum_gates.failed(sums, sd=added)
-    action, of_model = asked.site.policy.on_failed_check, [gate for gate in failed if gate != "completeness"]
-    if of_model and action == "withhold":
+    """Judge the sums as they leave, and do what the site's policy says about the model."""
+    failed = of_model(counted(asked.study, asked.request.round, sums, sd=added))
+    action = asked.site.policy.on_failed_check
+    if failed and action == "withhold":
         raise Withheld(
             "SITE-E168",
             "the trained model decides for reasons that do not hold, and is not sent",
             where=f"policy.on_failed_check of {asked.site.id}",
-            found=", ".join(of_model),
+            found=", ".join(failed),
             fix="look at the report's part on reasons; change the study, or let the hospital set flag or downweight",
         )
-    return Check(sums, added, failed, downweighted=bool(of_model) and action == "downweight")
+    return Check(sums, added, downweighted=bool(failed) and action == "downweight")
 
 
 def _check_here(asked: Round, begun: Begun, figures: gates.Figures, *, update: Arrays, is_full: bool) -> None:

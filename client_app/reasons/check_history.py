@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from client_app import own_files
 from client_app.asked import Round
 from client_app.reasons.gates import Gate
+from client_app.reasons.kept_json import parsed
+from client_app.reasons.readable import readable_line
 from fedfm.config.site import Site
 from fedfm.examples import Example
 from fedfm.metrics.performance import Estimate
@@ -114,22 +117,47 @@ def _path(asked: Round, number: int) -> Path:
 
 def _read(path: Path) -> Kept | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        figures = {name: tuple(float(value) for value in values) for name, values in told["figures"].items()}
-        gates = tuple(_gate(**gate) for gate in told["gates"])
-        kept = Kept(**{**told, "figures": figures, "gates": gates, **{n: tuple(told[n]) for n in _LISTS}})
-        norms = [float(norm) for norm in kept.norms]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        logger.warning(_UNREADABLE, path.name)
+        told = _whole(parsed(path.read_text(encoding="utf-8"), FIELDS))
+    except (OSError, ValueError):
+        logger.warning(
+            "%s cannot be read: this check is left out, and the next one is compared with an older one",
+            readable_line(path.name),
+        )
         return None
-    is_whole = {len(kept.keys), *map(len, figures.values())} <= {len(kept.rows)} and np.isfinite(norms).all()
-    if not is_whole:
-        logger.warning(_UNREADABLE, path.name)
-    return kept if is_whole else None
+    figures = {name: tuple(map(float, values)) for name, values in told["figures"].items()}
+    gates = tuple(_gate(**gate) for gate in told["gates"])
+    lists = {name: tuple(told[name]) for name in ("rows", "keys", "norms")}
+    return Kept(**{**told, **lists, "figures": figures, "gates": gates})
 
 
-_UNREADABLE = "%s cannot be read: this check is left out, and the next one is compared with an older one"
-_LISTS = ("rows", "keys", "norms")
+def _whole(told: dict[str, Any]) -> dict[str, Any]:
+    if not {len(told["keys"]), *map(len, told["figures"].values())} <= {len(told["rows"])}:
+        raise ValueError("not one of each for every document")
+    return told
+
+
+_ESTIMATE = {"value": float, "low": float, "high": float}
+_GATE = {
+    "name": str,
+    "passed": (bool, NoneType),
+    "estimate": (_ESTIMATE, NoneType),
+    "limit": float,
+    "reason": str,
+}
+FIELDS = {
+    "time": str,
+    "study": str,
+    "run": str,
+    "round": int,
+    "full": bool,
+    "counts": bool,
+    "rows": [int],
+    "keys": [str],
+    "figures": {str: [float]},
+    "gates": [_GATE],
+    "norms": [float],
+}
+"""Each field of ``Kept`` as the file has it (``client_app.reasons.kept_json.is_of``)."""
 
 
 def _gate(*, estimate: Mapping[str, float] | None, **rest: Any) -> Gate:  # noqa: ANN401

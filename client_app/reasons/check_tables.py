@@ -9,7 +9,7 @@ from rich.text import Text
 from client_app.reasons.before_sending import verdict_of
 from client_app.reasons.check_history import Kept
 from client_app.reasons.gates import Gate
-from client_app.reasons.readable import readable
+from client_app.reasons.readable import readable_line
 from fedfm.metrics.performance import Estimate
 
 _WORDS = {False: ("FAILED", "bold red"), None: ("not judged", "dim"), True: ("passed", "green")}
@@ -29,14 +29,19 @@ def check_tables(kept: Sequence[Kept], *, last: int) -> Iterator[Table]:
             f"{one.run} ({one.study}), round {one.round}: {verdict_of(one.gates)}, {len(one.rows)} documents{spared}"
         )
         table = Table(
-            title=Text(readable(title)), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+            title=Text(readable_line(title)),
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
         )
         for name in ("gate", "", "figure, 95 % interval", "limit", "in words"):
             table.add_column(name, overflow="fold", no_wrap=name == "")
         for gate in worst_first(one.gates):
             word, style = _WORDS[gate.passed]
             limit = "" if gate.estimate is None else f"{gate.limit:+.3f}"
-            table.add_row(Text(readable(gate.name)), Text(word, style=style), _interval(gate), limit, gate.reason)
+            named, why = (Text(readable_line(told)) for told in (gate.name, gate.reason))  # markup is shown, not obeyed
+            table.add_row(named, Text(word, style=style), Text(_interval(gate)), limit, why)
         yield table
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from client_app import own_files
 from client_app.asked import Round
+from client_app.reasons.kept_json import parsed
+from client_app.reasons.readable import readable_line
 from fedfm.arrays import Arrays, check_layout, from_bytes, to_bytes
 from fedfm.config.compose import study_from_json
 from fedfm.config.site import Site
@@ -24,6 +26,7 @@ from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable, trainable
 
 _PARAMETERS, _FROZEN, _STATISTICS = "parameters/", "frozen/", "statistics/"
+FIELDS = {"time": str, "run": str, "round": int, "study": str, "sha256": str}
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def _of(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _whole(data: bytes, digest: object) -> bytes:
+def _whole(data: bytes, digest: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError("the arrays are not those that the first line names")
     return data
@@ -124,15 +127,15 @@ def _whole(data: bytes, digest: object) -> bytes:
 def _read(path: Path) -> CheckedModel:
     try:
         header, _, data = path.read_bytes().partition(b"\n")
-        told = json.loads(header)
+        told = parsed(header.decode(), FIELDS)
         arrays = from_bytes(_whole(data, told["sha256"]))
         parts = (_of(prefix, arrays) for prefix in (_PARAMETERS, _FROZEN, _STATISTICS))
-        return CheckedModel(told["time"], told["run"], int(told["round"]), study_from_json(told["study"]), *parts)
-    except (OSError, ValueError, TypeError, KeyError, WireError, ConfigError) as error:
+        return CheckedModel(told["time"], told["run"], told["round"], study_from_json(told["study"]), *parts)
+    except (OSError, ValueError, WireError, ConfigError) as error:
         raise DataError(
             "SITE-E171",
             "a checked model that is kept here cannot be read",
-            where=path.name,
+            where=readable_line(path.name),
             found=getattr(error, "strerror", None) or type(error).__name__,
             fix="remove the file, and see that this user may read it; the next round that checks a model keeps another",
         ) from error

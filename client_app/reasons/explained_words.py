@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.reasons.explaining import RANDOM_ORDERS, Document, Shown
-from client_app.reasons.gates import COMPLETENESS_MOST
 from client_app.reasons.readable import readable
+from fedfm.explanations import COMPLETENESS_MOST
 
 LEVELS = 9
 """Strengths of a colour."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedfm.explain.between_groups import largest_difference
-from fedfm.explanations import ENRICHMENT_MOST, SHIFT_RISE_MOST
+from fedfm.explanations import COMPLETENESS_MOST, ENRICHMENT_MOST, SHIFT_RISE_MOST
 from fedfm.metrics import bootstrap
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 
@@ -21,7 +21,6 @@ Figures = Mapping[str, NDArray[np.float64]]
 LEAST = LEAST_PATIENTS
 """Fewest documents that a gate is judged by."""
 
-COMPLETENESS_MOST = 0.15
 REGRESSION_MOST = -0.05
 ALL_MOST = 0.3
 FLIPS_MOST = 0.02

@@ -12,6 +12,11 @@ def readable(text: str) -> str:
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
+def readable_line(text: str) -> str:
+    """Return the text as ``readable`` does, on one line: a name must not look like another line either."""
+    return " ".join(readable(text).split())
+
+
 def pieces(text: str, names: Sequence[str]) -> Iterator[tuple[str, int | None]]:
     """Yield the whole text in parts: each word that the model reads with its place, and what is between and after.
 

@@ -115,7 +115,6 @@ def train_reply_to_proto(reply: TrainReply) -> pb.TrainReply:
         privacy=_spent_to_proto(reply.privacy),
         check=dict(reply.check),
         check_sd=reply.check_sd,
-        failed=reply.failed,
         downweighted=reply.downweighted,
     )
 
@@ -133,7 +132,6 @@ def train_reply_from_proto(message: pb.TrainReply) -> TrainReply:
         privacy=_spent_from_proto(message.privacy),
         check=dict(message.check),
         check_sd=message.check_sd,
-        failed=tuple(message.failed),
         downweighted=message.downweighted,
     )
 

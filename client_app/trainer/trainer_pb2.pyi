@@ -99,7 +99,7 @@ class SummariseReply(_message.Message):
     def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., sums: _Optional[_Iterable[float]] = ..., sums_sd: _Optional[float] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ...) -> None: ...
 
 class TrainReply(_message.Message):
-    __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy", "steps", "check", "check_sd", "failed", "downweighted")
+    __slots__ = ("site", "round", "layout", "update", "declared_patients", "seconds", "privacy", "steps", "check", "check_sd", "downweighted")
     class CheckEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -117,7 +117,6 @@ class TrainReply(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     CHECK_FIELD_NUMBER: _ClassVar[int]
     CHECK_SD_FIELD_NUMBER: _ClassVar[int]
-    FAILED_FIELD_NUMBER: _ClassVar[int]
     DOWNWEIGHTED_FIELD_NUMBER: _ClassVar[int]
     site: str
     round: int
@@ -129,9 +128,8 @@ class TrainReply(_message.Message):
     steps: int
     check: _containers.ScalarMap[str, float]
     check_sd: float
-    failed: _containers.RepeatedScalarFieldContainer[str]
     downweighted: bool
-    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., steps: _Optional[int] = ..., check: _Optional[_Mapping[str, float]] = ..., check_sd: _Optional[float] = ..., failed: _Optional[_Iterable[str]] = ..., downweighted: _Optional[bool] = ...) -> None: ...
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., update: _Optional[bytes] = ..., declared_patients: _Optional[int] = ..., seconds: _Optional[float] = ..., privacy: _Optional[_Union[PrivacySpent, _Mapping]] = ..., steps: _Optional[int] = ..., check: _Optional[_Mapping[str, float]] = ..., check_sd: _Optional[float] = ..., downweighted: _Optional[bool] = ...) -> None: ...
 
 class EvaluateReply(_message.Message):
     __slots__ = ("site", "round", "labels", "cells", "cells_sd", "explanation", "explanation_sd", "seconds", "privacy", "groups", "groups_sd", "losses", "losses_sd", "audit_groups", "audit_groups_sd", "alone", "alone_sd", "terms", "terms_sd", "term_documents_sd")

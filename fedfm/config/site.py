@@ -57,6 +57,13 @@ class Explanations:
     swaps: dict[str, dict[str, str]] = setting(
         {}, "name to phrases that are exchanged to see whether the answer changes, beside those of the study"
     )
+    keep_days: int = setting(
+        90,
+        "how long checks and checked models of earlier runs stay in the state folder; removed when the next check is "
+        "kept",
+        unit="days",
+        low=1,
+    )
 
 
 @dataclass

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedfm.config.study import Study
 from fedfm.explain.agreement import LEAST_COMMON, rank_correlation, rank_overlap, top_overlap
+from fedfm.explain.sum_gates import counted
 from fedfm.explanations import ranges
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate, mean_of
 from fedfm.wire import EvaluateReply, TrainReply
@@ -30,8 +33,34 @@ TOP = 10
 _Z = 1.96  # 95 % of a normal distribution
 
 
+def pooled(sds: Sequence[float]) -> list[int]:
+    """Return the places of the sites whose sums are added up; those whose stated noise would make them worse are not.
+
+    Sites are taken in by their noise, the least first, as long as the noise of all of them over their number, the
+    root of the sum of sd^2 over k, does not grow. Documents are taken to be alike: their own numbers bear the noise,
+    and a choice by them would favour sites to which it has given some; nor is a small hospital left out for being
+    small. Noise below the usual, the lower median, counts as the usual, so that no site of three or more can push
+    the others out by stating little.
+
+    Args:
+        sds: K standard deviations, finite and 0 or more.
+
+    Guarantees:
+        All are taken in whose noise is at most the square root of 2 times the least that counts; the noise over the
+        number is never larger than that of any single site that states the usual or more.
+    """
+    usual, taken = median_low(sds) if sds else 0.0, list[int]()
+    for place in sorted(range(len(sds)), key=lambda place: sds[place]):
+        with_it = [*taken, place]
+        before, after = (math.hypot(*(max(sds[i], usual) for i in of)) / max(len(of), 1) for of in (taken, with_it))
+        if taken and after > before:
+            break
+        taken = with_it
+    return sorted(taken)
+
+
 def explained(told: Iterable[tuple[Mapping[str, float], float]]) -> tuple[float, dict[str, Estimate]]:
-    """Return the documents and the mean of each figure over them, of one site or of all together.
+    """Return the documents and the mean of each figure over them, of one site or of all together (``pooled``).
 
     Args:
         told: Of each site its sums, ``documents`` among them, and the standard deviation of the noise in each; a site
@@ -40,7 +69,8 @@ def explained(told: Iterable[tuple[Mapping[str, float], float]]) -> tuple[float,
     Returns:
         No documents and no means where there are none, or where their number drowns in the noise.
     """
-    answers = [(sums, sd) for sums, sd in told if sums]
+    telling = [(sums, sd) for sums, sd in told if sums]
+    answers = [telling[place] for place in pooled([sd for _, sd in telling])]
     documents, noise = sum(sums["documents"] for sums, _ in answers), math.hypot(*(sd for _, sd in answers))
     names = sorted(set().union(*(sums for sums, _ in answers)) - {"documents"})
     found = {}
@@ -51,11 +81,12 @@ def explained(told: Iterable[tuple[Mapping[str, float], float]]) -> tuple[float,
     return (documents if found else 0.0), found
 
 
-def checked(reply: TrainReply) -> Iterator[SiteChecked]:
-    """Return what a site says of its own model; nothing where it says nothing."""
+def checked(reply: TrainReply, study: Study) -> Iterator[SiteChecked]:
+    """Return what a site says of its own model, and what the gates say of that; nothing where it says nothing."""
     if reply.check:
         documents, means = explained([(reply.check, reply.check_sd)])
-        yield SiteChecked(reply.site, reply.round, documents, means, reply.failed, reply.downweighted)
+        failed = counted(study, reply.round, reply.check, sd=reply.check_sd)
+        yield SiteChecked(reply.site, reply.round, documents, means, failed, reply.downweighted)
 
 
 def told(number: int, replies: Sequence[EvaluateReply], vocabulary: Sequence[str]) -> Iterator[Explained]:
@@ -89,7 +120,8 @@ def credits_of(replies: Sequence[EvaluateReply], vocabulary: Sequence[str]) -> d
     documents, the noise of the mean m = g / n has the variance (sd_g^2 + m^2 sd_n^2) / n^2 (delta method).
 
     Args:
-        replies: Screened; of one site or of all.
+        replies: Screened; of one site or of all, of which those are left out that state too much noise in any of the
+            three (``pooled``).
         vocabulary: V terms.
 
     Returns:
@@ -97,6 +129,8 @@ def credits_of(replies: Sequence[EvaluateReply], vocabulary: Sequence[str]) -> d
         and is wider than ``WIDEST``.
     """
     telling = [reply for reply in replies if reply.terms.shape[1] and reply.explanation]
+    for noise_of in ("explanation_sd", "terms_sd", "term_documents_sd"):
+        telling = [telling[place] for place in pooled([getattr(reply, noise_of) for reply in telling])]
     documents = sum(reply.explanation["documents"] for reply in telling)
     noise = math.hypot(*(reply.explanation_sd for reply in telling))
     if documents <= max(2 * noise, 0.0):

@@ -28,7 +28,8 @@ class SiteExplained:
 class SiteChecked:
     """What a site's check says of its own model before it was sent: mean figures over its audit documents.
 
-    ``failed`` are the gates that they do not pass. ``downweighted``: the update counts half for it.
+    ``failed`` are the gates that these do not pass, noise included, as the coordinator judges them; none in the first
+    rounds (``explainability.warm_up``). ``downweighted``: the update counts half for it.
     """
 
     site: str

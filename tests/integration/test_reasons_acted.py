@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_app.reasons import before_sending, explained, sum_gates
+from client_app.reasons import before_sending, explained
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
 from fedfm.config.compose import compose_study
 from fedfm.errors import Withheld
+from fedfm.explain import sum_gates
+from fedfm.explain.sum_gates import failed as judged
 from fedfm.explanations import check_names
 from fedfm.wire import TrainReply
 from tests.integration.conftest import TINY, request
@@ -26,18 +28,12 @@ def failing(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "warm_up", "failed", "down"),
-    [
-        ("flag", "0", ("faithfulness",), False),
-        ("downweight", "0", ("faithfulness",), True),
-        ("downweight", "1", (), False),
-        ("withhold", "1", (), False),
-    ],
+    ("action", "warm_up", "down"),
+    [("flag", "0", False), ("downweight", "0", True), ("downweight", "1", False), ("withhold", "1", False)],
 )
 def test_a_site_acts_on_failed_gates_as_its_policy_says(
     action: str,
     warm_up: str,
-    failed: tuple[str, ...],
     down: bool,
     tmp_path: Path,
     start: Arrays,
@@ -46,10 +42,9 @@ def test_a_site_acts_on_failed_gates_as_its_policy_says(
     failing(monkeypatch)
     trainer = trainer_of(tmp_path, policy=f"on_failed_check: {action}")
     reply = trainer.train(request(3, start, f"explainability.warm_up={warm_up}"))
-    assert (reply.failed, reply.downweighted) == (failed, down)
-    assert (
-        trainer.train(request(2, start, "explainability.warm_up=0")).failed == ()
-    )  # nothing leaves, nothing is judged
+    assert reply.downweighted == down
+    early = trainer.train(request(2, start, "explainability.warm_up=0"))
+    assert (early.check, early.downweighted) == ({}, False)  # nothing leaves, nothing is judged
 
 
 def test_what_is_withheld_is_charged_and_says_the_gate_alone(
@@ -79,9 +74,10 @@ def reply_of(trainer: Trainer, start: Arrays, exact: float, added: float) -> Tra
 def check_only_noised_sums_decide(folder: Path, start: Arrays) -> None:
     """The real model's reasons are the same in both; only what the noise made of the sums differs."""
     for added, failed in ((-0.9, ("faithfulness",)), (0.9, ())):
-        reply = reply_of(trainer_of(folder / str(added)), start, 0.0, added)
-        assert reply.failed == failed
-        assert reply.failed == sum_gates.failed(reply.check, sd=reply.check_sd)
+        trainer = trainer_of(folder / str(added), policy="on_failed_check: downweight")
+        reply = reply_of(trainer, start, 0.0, added)
+        assert judged(reply.check, sd=reply.check_sd) == failed
+        assert reply.downweighted == bool(failed)
 
 
 def test_only_noised_sums_decide(tmp_path: Path, start: Arrays) -> None:
@@ -89,7 +85,7 @@ def test_only_noised_sums_decide(tmp_path: Path, start: Arrays) -> None:
 
 
 def test_a_decision_by_exact_sums_is_caught(tmp_path: Path, start: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge, exact = sum_gates.failed, {}
+    exact: dict[str, float] = {}
     look = before_sending.look
 
     def looked(*of: Any, **how: Any) -> Any:
@@ -98,7 +94,7 @@ def test_a_decision_by_exact_sums_is_caught(tmp_path: Path, start: Arrays, monke
         return found
 
     def by_exact(sums: Mapping[str, float], *, sd: float) -> tuple[str, ...]:
-        return judge({name: exact.get(name, 0.0) for name in sums}, sd=sd)
+        return judged({name: exact.get(name, 0.0) for name in sums}, sd=sd)
 
     monkeypatch.setattr(before_sending, "look", looked)
     monkeypatch.setattr(sum_gates, "failed", by_exact)

@@ -1,6 +1,8 @@
 """Nothing of a note leaves with explanations on, on happy and on error paths, through the bytes of the messages."""
 
 import logging
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from client_app.trainer.messages import request_to_proto
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from fedfm.arrays import Arrays
 from tests.integration.conftest import CANARY, request, write_hospital
-from tests.integration.test_reasons import ALL, LISTS
+from tests.integration.test_reasons import ALL, LISTS, trainer_of
 from tests.integration.test_reasons import start as start  # noqa: PLC0414 - a fixture
 from tests.integration.test_reasons_acted import failing
 
@@ -121,3 +123,19 @@ def test_no_canary_leaves_with_explanations_on(
         assert CANARY not in file.read_text() or name == "damaged history"
     told = [record for record in caplog.records if record.name.startswith(("client_app.before", "client_app.check"))]
     assert CANARY not in " ".join(record.getMessage() for record in told)
+
+
+def test_a_check_that_is_kept_lets_old_ones_of_other_runs_go(tmp_path: Path, start: Arrays) -> None:
+    own = "explanations: {keep_days: 30}\n"
+    trainer = trainer_of(tmp_path, own=own)
+    (tmp_path / "state").mkdir(exist_ok=True)
+    old, new = (tmp_path / "state" / f"check-1-{name * 16}.json" for name in "0f")
+    for path, days in ((old, 31), (new, 29)):
+        path.write_text("{}")
+        os.utime(path, (time.time() - days * 24 * 60 * 60,) * 2)
+    for number in (1, 2):
+        trainer.train(request(number, start, *ALL))
+    kept = {path.name for path in (tmp_path / "state").glob("check-*.json")}
+    assert old.name not in kept
+    assert new.name in kept
+    assert len(kept) == 3

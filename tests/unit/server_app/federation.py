@@ -105,6 +105,14 @@ def reasons(names: Iterable[str]) -> dict[str, float]:
     return dict.fromkeys(names, 1.0) | {"comprehensiveness": 4.0, "documents": 8.0}
 
 
+def unsound(reply: wire.TrainReply, **more: Any) -> wire.TrainReply:
+    """Where a check is asked for, let it say of 60 documents that random words matter more than credited ones."""
+    if not reply.check:
+        return reply
+    told = dict.fromkeys(reply.check, 1.0) | {"comprehensiveness": -30.0, "random_order": 30.0, "documents": 60.0}
+    return replace(reply, check=told, **more)
+
+
 def sums_of(hospital: Hospital) -> NDArray[np.float64]:
     """Of the tiny study: half of the patients by label, states of length 1 along the first of three coordinates."""
     marks, state, square = [0.25, 0.25], [1.0, 0.0, 0.0], [0.125]

@@ -1,7 +1,10 @@
 """What the sites' sums say of reasons, by site and together, and what half a weight is."""
 
+import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,9 @@ from hypothesis import strategies as st
 from fedfm.metrics.performance import LEAST_PATIENTS
 from fedfm.wire import EvaluateReply
 from server_app.aggregation import halved
-from server_app.reasons.explained import credits_of, explained, told
+from server_app.reasons.explained import credits_of, explained, pooled, told
 from server_app.report import events, explanations
-from tests.unit.server_app.federation import SPENT, Hospital, changed, federate, reasons
+from tests.unit.server_app.federation import SPENT, Hospital, federate, reasons, unsound
 
 TERMS = ["fever", "cough", "oxygen", "ward"]
 
@@ -33,6 +36,60 @@ def test_means_are_sums_over_documents_in_the_range_of_each_figure() -> None:
     assert means["shortcut_share:tag"].value == means["shortcut_share:tag"].low == 0.0
     assert explained([(sums, 11.0)]) == (0.0, {})
     assert explained([]) == (0.0, {})
+
+
+LIKE = st.lists(st.floats(1.0, 1.4), min_size=1, max_size=8)
+
+
+@given(st.lists(st.just(0.0) | st.floats(1e-3, 1e4), min_size=1, max_size=8))
+def test_sites_that_are_pooled_are_never_worse_than_one_of_usual_noise(sds: list[float]) -> None:
+    taken = pooled(sds)
+    noise, usual = math.hypot(*(sds[place] for place in taken)) / len(taken), median_low(sds)
+    assert all(noise <= sd * (1 + 1e-9) for sd in sds if sd >= usual)
+    assert taken == sorted(set(taken))
+    assert max(sds[place] for place in taken) <= min(
+        (sds[place] for place in range(len(sds)) if place not in taken), default=math.inf
+    )
+
+
+@given(LIKE)
+def test_all_are_pooled_whose_noise_is_alike_whatever_their_documents(sds: list[float]) -> None:
+    assert pooled(sds) == list(range(len(sds)))
+    assert pooled([0.0] * len(sds)) == list(range(len(sds)))
+
+
+@given(LIKE, st.integers(0, 8), st.sampled_from([30.0, 1e4, 1e6]))
+def test_one_that_states_much_noise_leaves_the_figures_as_without_it(sds: list[float], at: int, much: float) -> None:
+    sums = {"comprehensiveness": 9.0, "documents": 30.0}
+    others = [(sums, sd) for sd in sds]
+    with_it = [*others[:at], ({"comprehensiveness": 1e4, "documents": -1e3}, much), *others[at:]]
+    assert explained(with_it) == explained(others)
+    credited = [reply(str(n), [8.0, -4.0, 0.0, 1.0], [20, 12, 0, 10], explanation_sd=sd) for n, sd in enumerate(sds)]
+    for noise in ("explanation_sd", "terms_sd", "term_documents_sd"):
+        quiet = {"explanation_sd": sds[0], "terms_sd": 0.0, "term_documents_sd": 0.0}
+        liar = reply("liar", [1e4] * 4, [1e4] * 4, **{**quiet, noise: much})
+        assert credits_of([liar, *credited], TERMS) == credits_of(credited, TERMS)
+
+
+@given(st.lists(st.floats(1.0, 1.4), min_size=2, max_size=8), st.floats(0, 1))
+def test_one_that_states_little_noise_does_not_push_the_others_out(sds: list[float], little: float) -> None:
+    assert pooled([*sds, little]) == list(range(len(sds) + 1))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.fixed_dictionaries({"comprehensiveness": st.floats(-1e6, 1e6), "documents": st.floats(-1e6, 1e6)})
+            | st.just({}),
+            st.floats(0, 1e4),
+        ),
+        max_size=6,
+    )
+)
+def test_any_sums_have_means_in_range_or_none(told: list[tuple[dict[str, float], float]]) -> None:
+    documents, means = explained(told)
+    assert (documents > 0) == bool(means)
+    assert all(-1 <= mean.low <= mean.value <= mean.high <= 1 for mean in means.values())
 
 
 def test_credits_are_means_over_all_documents_and_their_interval_is_the_noise() -> None:
@@ -89,10 +146,9 @@ def test_sites_are_compared_by_the_terms_that_both_tell() -> None:
 
 
 def test_a_check_is_told_and_half_a_weight_is_taken(tmp_path: Path) -> None:
-    failing = changed(failed=("faithfulness",), downweighted=True)
     hospitals = {
         "a1": Hospital(patients=100, shift=1.0),
-        "b1": Hospital(patients=200, shift=2.0, train=lambda reply: failing(reply) if reply.check else reply),
+        "b1": Hospital(patients=200, shift=2.0, train=partial(unsound, downweighted=True)),
     }
     outcome = federate(hospitals, tmp_path, "rounds=2")
     assert outcome.error is None
@@ -108,10 +164,26 @@ def test_a_check_is_told_and_half_a_weight_is_taken(tmp_path: Path) -> None:
     assert [event.site for event in outcome.of(explanations.SiteExplained)] == ["a1", "b1"]
 
 
+def test_the_coordinator_judges_the_sums_itself_and_not_in_the_first_rounds(tmp_path: Path) -> None:
+    hospitals = {"a1": Hospital(), "b1": Hospital(train=unsound)}  # asks for nothing: its policy is to flag
+    outcome = federate(hospitals, tmp_path, "rounds=2", "explainability.check_every=1")
+    assert outcome.error is None
+    failed = {(event.round, event.site): event.failed for event in outcome.of(explanations.SiteChecked)}
+    assert failed == {(1, "a1"): (), (1, "b1"): (), (2, "a1"): (), (2, "b1"): ("faithfulness",)}
+
+
 def test_a_combiner_that_counts_every_site_once_counts_this_one_too(tmp_path: Path) -> None:
-    failing = Hospital(shift=5.0, train=changed(failed=("faithfulness",), downweighted=True))
+    failing = Hospital(shift=5.0, train=partial(unsound, downweighted=True))
     hospitals = {"a1": Hospital(), "b1": Hospital(), "c1": failing}
-    outcome = federate(hospitals, tmp_path, "rounds=1", "combining=median", "weighting=uniform", "min_sites=3")
+    outcome = federate(
+        hospitals,
+        tmp_path,
+        "rounds=1",
+        "explainability.warm_up=0",
+        "combining=median",
+        "weighting=uniform",
+        "min_sites=3",
+    )
     assert outcome.error is None
     assert outcome.of(events.RoundCombined)[0].halved == ()
     assert [event.downweighted for event in outcome.of(explanations.SiteChecked)] == [False, False, True]

@@ -17,7 +17,7 @@ from fedfm.explanations import MOST_TERMS
 from server_app.answers import Question, read_counts, read_update
 from server_app.report import events, explanations
 from server_app.roster import Member
-from server_app.screening_explanations import gates_of, screen_terms
+from server_app.screening_explanations import screen_terms
 from tests.unit.server_app.federation import (
     LAYOUT,
     PARAMETERS,
@@ -28,6 +28,7 @@ from tests.unit.server_app.federation import (
     honest_reply,
     left_out,
     study_of,
+    unsound,
 )
 
 LISTS = ("explainability.shortcuts={scanner: [portable film]}", "explainability.swaps={sex: {woman: man}}")
@@ -117,7 +118,10 @@ def test_a_lie_about_reasons_costs_only_the_liar(tmp_path: Path) -> None:
         return lambda reply: change(reply) if reply.round == 2 else reply
 
     liar = Hospital(evaluate=in_last(sums(documents=math.inf)))
-    both = {**four_with(liar, others=Hospital(evaluate=told)), "e1": Hospital(train=in_last(gate("honesty")))}
+    both = {
+        **four_with(liar, others=Hospital(evaluate=told)),
+        "e1": Hospital(train=in_last(changed(downweighted=True))),
+    }
     outcome = federate(both, tmp_path, *ASKED)
     assert outcome.error is None
     assert left_out(outcome) == [("e1", 2, "training", "ROUND-E014"), ("b1", 2, "evaluation", "ROUND-E015")]
@@ -126,12 +130,12 @@ def test_a_lie_about_reasons_costs_only_the_liar(tmp_path: Path) -> None:
     assert explained.documents == 3 * 20 + 8
 
 
-def gate(*names: str, **more: Any) -> Any:
-    return changed(failed=names, **more)
+def check(*, downweighted: bool = False, **change: float) -> Any:
+    return lambda reply: replace(reply, check={**reply.check, **change}, downweighted=downweighted)
 
 
-def check(**change: float) -> Any:
-    return lambda reply: replace(reply, check={**reply.check, **change})
+OF_EXPLANATION = {"documents": 60.0, "completeness_error": 60.0}
+"""Credits of no document add up, which says nothing against the model."""
 
 
 OF_CHECKS: dict[str, tuple[Any, str]] = {
@@ -141,12 +145,10 @@ OF_CHECKS: dict[str, tuple[Any, str]] = {
     **{f"a rise {n:g}": (check(**{"swap_rise:sex": n}), "ROUND-E015") for n in (*BAD_NUMBERS, 10.5, -10.5)},
     "a sum that nobody asked for": (check(**{"swap_rise:ward": 0.0}), "ROUND-E014"),
     "a figure of the global model": (check(**{"swap_flip:sex": 0.0}), "ROUND-E014"),
-    "a gate that does not exist": (gate("honesty"), "ROUND-E014"),
-    "a gate of no list": (gate("shortcut:ward"), "ROUND-E014"),
-    "a gate without end": (gate("x" * 100_000), "ROUND-E014"),
-    "gates without end": (gate(*(["faithfulness"] * 10_000)), "ROUND-E014"),
-    "a gate and no check": (gate("faithfulness", check={}), "ROUND-E014"),
-    "half a weight for nothing": (gate(downweighted=True), "ROUND-E014"),
+    "half a weight for nothing": (changed(downweighted=True), "ROUND-E014"),
+    "half a weight and no check": (changed(downweighted=True, check={}), "ROUND-E014"),
+    "half a weight for noise": (lambda reply: unsound(reply, check_sd=30.0, downweighted=True), "ROUND-E014"),
+    "half a weight for the explanation": (check(**OF_EXPLANATION, downweighted=True), "ROUND-E014"),
 }
 
 
@@ -158,8 +160,7 @@ def test_a_lie_about_the_sites_own_reasons_is_refused(lie: str) -> None:
 
 UNASKED = {
     "a check": ("train", changed(check={"documents": 8.0})),
-    "a gate": ("train", gate("faithfulness")),
-    "half a weight": ("train", gate(downweighted=True)),
+    "half a weight": ("train", changed(downweighted=True)),
     "sums": ("evaluate", changed(explanation={"documents": 8.0})),
     "terms": ("evaluate", changed(terms=np.zeros((2, 3)))),
 }
@@ -172,20 +173,16 @@ def test_what_nobody_asked_for_in_this_round_is_not_taken(what: str, overrides: 
     assert code_of(kind, change, *overrides, number=1) == "ROUND-E014"
 
 
-def test_a_site_may_withhold_and_may_name_the_gates_of_the_studys_lists(tmp_path: Path) -> None:
+def test_a_site_may_withhold_and_may_ask_for_half_where_its_sums_fail(tmp_path: Path) -> None:
     silent = Hospital(train=changed(check={}, check_sd=0.0), evaluate=changed(explanation={}, explanation_sd=0.0))
-    names = ("faithfulness", "completeness", "randomisation", "shortcut:scanner", "swap:sex")
-    failing = Hospital(train=lambda reply: gate(*names)(reply) if reply.check else reply, evaluate=told)
+    failing = Hospital(train=partial(unsound, downweighted=True), evaluate=told)
     outcome = federate({"a1": Hospital(), "b1": silent, "c1": failing}, tmp_path, *ASKED)
     assert not left_out(outcome)
 
 
-def test_gates_are_those_of_the_lists() -> None:
-    assert gates_of(()) == ()
-    assert gates_of(("swap_rise:sex", "comprehensiveness", "mass_rise:tag", "documents"))[3:] == (
-        "swap:sex",
-        "shortcut:tag",
-    )
+def test_half_a_weight_is_not_taken_in_the_first_rounds() -> None:
+    asked, half = ("rounds=2", "explainability.check_every=1", *LISTS), partial(unsound, downweighted=True)
+    assert code_of("train", half, *asked, number=1) == "ROUND-E014"
 
 
 @pytest.mark.parametrize("seed", range(20))

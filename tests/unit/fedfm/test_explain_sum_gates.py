@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_app.reasons import sum_gates
+from fedfm.explain import sum_gates
 from fedfm.metrics.performance import mean_of
 
 SOUND = {

@@ -1,18 +1,22 @@
 """Gates of what leaves: judged by the noised sums of a check alone, so that they tell nothing that these do not.
 
+The site acts by them, and the coordinator judges anew what it receives: no verdict travels that the sums could
+contradict. Both ends must have the same limits; another limit is another ``fedfm.wire.WIRE_VERSION``. Free of torch.
+
 A gate fails only where its whole interval lies beyond the limit. The interval holds the noise, and the most that
 values in their ranges can vary: who acts on a failed gate is to be certain of it, and what few documents or much noise
 cannot tell has not failed. The site's own gates (``client_app.reasons.gates``) see more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from client_app.reasons.gates import COMPLETENESS_MOST
-from fedfm.explanations import HEAD_MOST, SHIFT_RISE_MOST, ranges
+from fedfm.config.study import Study
+from fedfm.explanations import COMPLETENESS_MOST, HEAD_MOST, SHIFT_RISE_MOST, ranges
 from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
+from fedfm.schedule import warm_up_rounds
 
 _Z = 1.96  # 95 % of a normal distribution
 
@@ -23,6 +27,23 @@ class _Rule:
 
     weights: Mapping[str, float]
     fails: Callable[[Estimate], bool]
+
+
+def counted(study: Study, number: int, sums: Mapping[str, float], *, sd: float) -> tuple[str, ...]:
+    """Return the names of the gates that have failed and count: none in the study's first rounds.
+
+    Args:
+        study: The study.
+        number: The round.
+        sums: As in ``TrainReply.check``.
+        sd: As in ``TrainReply.check_sd``.
+    """
+    return () if number <= warm_up_rounds(study) else failed(sums, sd=sd)
+
+
+def of_model(gates: Iterable[str]) -> tuple[str, ...]:
+    """Return the gates that say something of the model: credits that do not add up say it of the explanation alone."""
+    return tuple(gate for gate in gates if gate != "completeness")
 
 
 def failed(sums: Mapping[str, float], *, sd: float) -> tuple[str, ...]:
