@@ -55,6 +55,14 @@ class Explainability:
         "", "path of public examples at the coordinator, on which every round's models are explained; empty: none"
     )
     reference_documents: int = setting(32, "public examples looked at", unit="documents", low=2, high=10_000)
+    vocabulary_documents: int = setting(
+        128,
+        "public examples over which the global model's credits of the vocabulary are averaged; a term is told of that "
+        "11 of them hold",
+        unit="documents",
+        low=2,
+        high=10_000,
+    )
     warm_up: float = setting(0.2, "share of the rounds, the first ones, in which no gate speaks", low=0, high=1)
     action: str = setting(
         "report",

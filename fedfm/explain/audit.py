@@ -144,6 +144,28 @@ def leanings(model: Classifier, examples: Sequence[Example], *, method: Method, 
     return _bounded(sums | _on_swaps(model, examples, watched.swaps))
 
 
+def credited(
+    model: Classifier, examples: Sequence[Example], *, method: Method, vocabulary: Sequence[str]
+) -> tuple[Figures, NDArray[np.bool_]]:
+    """Return ``terms`` and ``holds`` as ``audit`` gives them, equal, at the cost of the credits alone.
+
+    Args:
+        model: Without hooks.
+        examples: N documents.
+        method: How words are credited.
+        vocabulary: V terms.
+
+    Raises:
+        ModelError: As ``attribute``.
+        DataError: An example lacks what the model reads.
+    """
+    terms = np.zeros((len(examples), len(vocabulary)))
+    holds = np.zeros(terms.shape, dtype=np.bool_)
+    for place, one in enumerate(explained(model, examples, method)):
+        terms[place], holds[place] = term_credits(_toward_positive(model, one), one.names, vocabulary)
+    return terms, holds
+
+
 def _deleted(model: Classifier, one: Explained, seed: int) -> dict[str, float]:
     inputs, error = one.inputs, one.attributed.completeness_error
     found = paired_deletions(

@@ -105,9 +105,9 @@ def told(number: int, replies: Sequence[EvaluateReply], vocabulary: Sequence[str
     known = {site: terms for site, terms in credited.items() if terms}
     together = credits_of(replies, vocabulary)
     if together:
-        yield TermsCredited(number, "", together)
+        yield TermsCredited(number, "", "audit", together)
     for site, terms in known.items():
-        yield TermsCredited(number, site, terms)
+        yield TermsCredited(number, site, "audit", terms)
     if len(known) > 1:
         pairs = tuple(_agreement(known, one, other) for one, other in combinations(sorted(known), 2))
         yield SitesAgree(number, "audit", pairs)

@@ -14,16 +14,16 @@ from fedfm.config.study import Study
 from fedfm.examples import Example
 from fedfm.explain.agreement import rank_overlap, site_predictability
 from fedfm.explain.attribution import method_of
-from fedfm.explain.audit import Audit, Watched, audit, leanings, leanings_in
+from fedfm.explain.audit import Audit, Watched, audit, credited, leanings, leanings_in
 from fedfm.low_rank import FROZEN
 from fedfm.metrics import bootstrap
-from fedfm.metrics.performance import Estimate
+from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 from fedfm.model.low_rank import frozen_as_built, frozen_with, set_frozen
 from fedfm.parameters import load_trainable
 from server_app import model_host
 from server_app.reasons.explained import agreement
 from server_app.reference import read_reference
-from server_app.report.explanations import ReferenceExplained, SitesAgree
+from server_app.report.explanations import Credit, ReferenceExplained, SitesAgree, TermsCredited
 
 Credits = NDArray[np.float64]
 
@@ -71,6 +71,7 @@ class ReferenceAudit:
         asked = study.explainability
         examples = read_reference(Path(asked.reference), study.task, setting="explainability.reference")
         self._examples = chosen(examples, asked.reference_documents, seed=study.seed)
+        self._many = chosen(examples, asked.vocabulary_documents, seed=study.seed)
         self._watched = Watched(asked.shortcuts, asked.swaps, asked.vocabulary)
         self._method, self._seed = method_of(asked), study.seed
         self._model, _ = model_host.build(study)
@@ -111,6 +112,25 @@ class ReferenceAudit:
         held, credited = np.flatnonzero(found.holds.any(axis=0)).tolist(), found.terms.mean(axis=0).tolist()
         terms = {self._watched.vocabulary[place]: credited[place] for place in held}
         return ReferenceExplained(number, site, len(self._examples), means, terms)
+
+    def terms(self, number: int, loaded: Loaded) -> TermsCredited | None:
+        """Return the mean credit of each term over more examples than are looked at; None without a vocabulary.
+
+        How long a term's interval is hangs on how many documents hold it, and few do: of fewer than ``LEAST_PATIENTS``
+        a bootstrap does not tell even the sign. A term with fewer is left out.
+        """
+        vocabulary = self._watched.vocabulary
+        if not vocabulary:
+            return None
+        self._load(loaded)
+        credits_, holds = credited(self._model, self._many, method=self._method, vocabulary=vocabulary)
+        counts = holds.sum(axis=0).tolist()
+        known = {
+            term: Credit(self._mean(credits_[:, place]), float(counts[place]))
+            for place, term in enumerate(vocabulary)
+            if counts[place] >= LEAST_PATIENTS
+        }
+        return TermsCredited(number, "", "reference", known)
 
     def agreed(self, number: int, audits: Mapping[str, Audit]) -> SitesAgree | None:
         """Compare the sites' models with each other; None for fewer than two, or without a vocabulary."""

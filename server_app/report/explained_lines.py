@@ -17,7 +17,8 @@ def explained_line(event: explanations.Explained) -> str:  # noqa: C901, PLR0911
             verdict = f"does not pass {', '.join(event.failed)}" if event.failed else "passes every gate"
             return f"  {event.site}: its own check of round {event.round} {verdict}"
         case explanations.TermsCredited():
-            return f"Round {event.round}, {event.site or 'all sites'}: credits of {len(event.terms)} terms"
+            where = "public texts" if event.source == "reference" else event.site or "all sites"
+            return f"Round {event.round}, {where}: credits of {len(event.terms)} terms"
         case explanations.ReferenceExplained():
             whose = f"with the update of {event.site} alone" if event.site else "the global model"
             return f"Round {event.round}, on public texts, {whose}: {_means(event.means)}"

@@ -52,11 +52,14 @@ class Credit:
 class TermsCredited:
     """Credits of the public vocabulary in the global model over the audit documents of a site; ``""`` is all sites.
 
-    Terms that too few documents hold, or whose credit drowns in the noise, are left out.
+    Terms that too few documents hold, or whose credit drowns in the noise, are left out. ``source`` is ``audit``, or
+    ``reference`` for public texts in their place. Intervals hold the noise of the former, and of the latter how
+    credits vary over documents.
     """
 
     round: int
     site: str
+    source: str
     terms: dict[str, Credit]
 
 
@@ -64,7 +67,8 @@ class TermsCredited:
 class ReferenceExplained:
     """A model of this round on the public reference set: the global one (``site`` is ``""``), or one site's update.
 
-    ``credits`` holds the mean credit of each term of the vocabulary that a document holds.
+    ``credits`` holds the mean credit of each term of the vocabulary that a document holds: of one document where no
+    other does, so that ``TermsCredited`` is what tells which terms decide.
     """
 
     round: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from fedfm.metrics.performance import Estimate
 from server_app.report.charts import figure, short
 from server_app.report.markup import UNKNOWN, Element, element
 
@@ -34,35 +35,46 @@ def matrix(title: str, names: Sequence[str], values: Mapping[tuple[str, str], fl
     return figure(title, f"{title}. {'; '.join(said)}", _TOP + size * len(names) + 8, drawn)
 
 
-def opposed(title: str, rows: Sequence[tuple[str, float]], *, left: str, right: str) -> Element:
+def opposed(title: str, rows: Sequence[tuple[str, Estimate]], *, left: str, right: str) -> Element:
     """Return a bar for each term, to the left where it speaks for one thing and to the right where for the other.
+
+    The line at its end is the interval.
 
     Args:
         title: Heading, for those who cannot see it.
-        rows: Term to a signed number; not empty.
+        rows: Term to a signed number with its interval; not empty.
         left: What negative ones speak for.
         right: What positive ones speak for.
     """
     step, middle = 24, 430
-    reach = max(abs(value) for _, value in rows) or 1.0
+    reach = max(abs(end) for _, found in rows for end in (found.low, found.high)) or 1.0
     height = _TOP + step * len(rows) + 8
     drawn = [
         element("text", f"◂ {left}", x=middle - 12, y=_TOP - 12, class_="tick end"),
         element("text", f"{right} ▸", x=middle + 12, y=_TOP - 12, class_="tick"),
         element("line", x1=middle, x2=middle, y1=_TOP - 4, y2=height - 6, class_="grid"),
     ]
-    for index, (term, value) in enumerate(rows):
-        y, length = _TOP + step * index, round((middle - _NAMES - 60) * abs(value) / reach, 1)
-        start = middle if value >= 0 else middle - length
-        end = {"x": middle + length + 8} if value >= 0 else {"x": middle - length - 8}
+    for index, (term, found) in enumerate(rows):
+        y, value = _TOP + step * index, found.value
+        at, low, high = (
+            round(middle + (middle - _NAMES - 60) * end / reach, 1) for end in (value, found.low, found.high)
+        )
+        end = {"x": max(at, high) + 8} if value >= 0 else {"x": min(at, low) - 8}
         drawn += [
             element("text", short(term), x=_NAMES - 12, y=y + 15, class_="label end"),
             element(
-                "rect", x=start, y=y + 3, width=length, height=16, rx=2, class_="bar" if value >= 0 else "bar left"
+                "rect",
+                x=min(middle, at),
+                y=y + 3,
+                width=round(abs(at - middle), 1),
+                height=16,
+                rx=2,
+                class_="bar" if value >= 0 else "bar left",
             ),
+            element("line", x1=low, x2=high, y1=y + 11, y2=y + 11, class_="whisker ends"),
             element("text", f"{value:+.3f}", y=y + 15, class_="tick" if value >= 0 else "tick end", **end),
         ]
-    said = "; ".join(f"{term} {value:+.3f}" for term, value in rows)
+    said = "; ".join(f"{term} {found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})" for term, found in rows)
     return figure(title, f"{title}: {left} to the left, {right} to the right. {said}", height, drawn)
 
 

@@ -8,7 +8,8 @@ from server_app.report import explanations
 from server_app.report.charts import Series, curves, said
 from server_app.report.findings import latest_checks, of_kind, other_findings, shortcuts_found
 from server_app.report.markup import UNKNOWN, Element, element, table
-from server_app.report.reason_charts import matrix, opposed
+from server_app.report.reason_charts import matrix
+from server_app.report.reason_terms import terms
 from server_app.report.summary import Summary
 
 _ABOUT = (
@@ -22,11 +23,6 @@ _ABOUT_OWN = (
     "answers move when these phrases are exchanged, document by document. Above 0, the hospital's patients have taught "
     "it; what it had received already is not held against it."
 )
-_ABOUT_TERMS = (
-    "Mean credit of each term of the study's public vocabulary over documents; all of a document's credit is 1. "
-    "Other words of notes are never counted."
-)
-_MOST_TERMS = 12
 
 
 def reasons(summary: Summary) -> Element | None:
@@ -41,7 +37,7 @@ def reasons(summary: Summary) -> Element | None:
         list(_faithful(summary)),
         list(_own_checks(summary)),
         list(_agreement(summary)),
-        list(_terms(summary)),
+        list(terms(summary)),
         list(_gates(summary)),
     )
 
@@ -139,50 +135,6 @@ def _agreement(summary: Summary) -> Iterator[Element]:
         yield matrix(title, names, values)
 
 
-def _terms(summary: Summary) -> Iterator[Element]:
-    for series, where in _credits(summary):
-        number = max(series)
-        rows = sorted(series[number].items(), key=lambda one: -abs(one[1]))[:_MOST_TERMS]
-        if not rows or not any(value for _, value in rows):
-            continue
-        left, right = _sides(summary)
-        yield element("h3", f"Words that decide, {where}")
-        yield element("p", _ABOUT_TERMS, class_="soft")
-        yield opposed(
-            f"Most credited terms after round {number}", sorted(rows, key=lambda one: -one[1]), left=left, right=right
-        )
-        first = min(series)
-        if first != number:
-            yield from _moved(series[first], series[number], first, number)
-
-
-def _moved(before: Mapping[str, float], now: Mapping[str, float], first: int, last: int) -> Iterator[Element]:
-    changes = {term: abs(now[term]) - abs(before[term]) for term in before.keys() & now.keys()}
-    ranked = sorted(changes, key=lambda term: (-changes[term], term))
-    head, shown = ["", "Terms"], {"Gained weight": ranked[:5], "Lost weight": ranked[::-1][:5]}
-    rows = []
-    for title, terms in shown.items():
-        wanted = [term for term in terms if (changes[term] > 0) == (title == "Gained weight") and changes[term]]
-        rows.append([title, ", ".join(f"{term} ({changes[term]:+.3f})" for term in wanted) or "none"])
-    yield table(f"From round {first} to round {last}, by the size of the credit.", head, rows)
-
-
-def _credits(summary: Summary) -> Iterator[tuple[dict[int, Mapping[str, float]], str]]:
-    """Return round to credits of terms in the global model, on public texts and on audit patients."""
-    reference = {
-        event.round: event.credits for event in of_kind(summary, explanations.ReferenceExplained) if not event.site
-    }
-    if reference:
-        yield dict(reference), "on public texts"
-    audit: dict[int, Mapping[str, float]] = {
-        event.round: {term: credit.credit.value for term, credit in event.terms.items()}
-        for event in of_kind(summary, explanations.TermsCredited)
-        if not event.site
-    }
-    if audit:
-        yield audit, "on audit patients of all hospitals"
-
-
 def _gates(summary: Summary) -> Iterator[Element]:
     judged = of_kind(summary, explanations.GateJudged)
     if not judged:
@@ -206,13 +158,3 @@ def _gates(summary: Summary) -> Iterator[Element]:
 
 def _cell(means: Mapping[str, Estimate], name: str) -> str:
     return said(means[name]) if name in means else UNKNOWN
-
-
-def _sides(summary: Summary) -> tuple[str, str]:
-    """Return what negative and positive credits speak for."""
-    labels, positive = summary.setting("task", "labels"), summary.setting("task", "positive")
-    if not isinstance(labels, list) or len(labels) != 2:
-        return "against the predicted class", "for the predicted class"
-    wanted = positive or labels[1]
-    other = next((label for label in labels if label != wanted), "the other class")
-    return f"for {other}", f"for {wanted}"

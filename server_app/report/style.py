@@ -47,6 +47,7 @@ svg .middle{text-anchor:middle}
 .line.total{stroke-width:3.5}
 .band{fill:var(--total);opacity:.1}
 .whisker{stroke-width:2.5;stroke-linecap:round}
+.whisker.ends{stroke:var(--ink);stroke-width:1.5;opacity:.6}
 .track{fill:var(--line);opacity:.55}
 .bar{fill:var(--s0)}
 .bar.over{fill:var(--bad)}

@@ -70,6 +70,10 @@ def test_an_open_study_tells_reasons_of_sites_and_model(tmp_path: Path) -> None:
     assert last.documents == 18
     assert last.means["comprehensiveness"].low > last.means["random_order"].value
     assert last.credits.keys() == {"fever", "lactate", "confused", "walking", "stable", "cough"}
+    terms = [
+        event for event in told(results, explanations.TermsCredited) if isinstance(event, explanations.TermsCredited)
+    ]
+    assert [event.round for event in terms if event.source == "reference"] == [1, 3]
     agreed = [event for event in told(results, explanations.SitesAgree) if isinstance(event, explanations.SitesAgree)]
     assert [(event.round, event.source) for event in agreed if event.source == "reference"] == [
         (1, "reference"),

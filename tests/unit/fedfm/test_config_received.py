@@ -107,6 +107,7 @@ def explainabilities(draw: st.DrawFn, task: Task) -> Explainability:
         every=draw(counts(0, 5)),
         check_every=draw(counts(0, 5)),
         reference_documents=draw(counts(2, 10_000)),
+        vocabulary_documents=draw(counts(2, 10_000)),
         warm_up=draw(between(0, 1)),
     )
     if asked.attribution == "none":

@@ -106,6 +106,11 @@ def test_every_model_is_seen_with_its_own_reasons(tmp_path: Path, log: EventLog)
     assert seen[""].credits == pytest.approx(seen["site-0"].credits)
     assert seen[""].means["sufficiency"] == seen["site-0"].means["sufficiency"]  # paired: the same documents and orders
     assert "randomised_head" in seen[""].means
+    (terms,) = of(log, explanations.TermsCredited)
+    assert (terms.round, terms.site, terms.source) == (1, "", "reference")
+    ranked = sorted(terms.terms, key=lambda term: -abs(terms.terms[term].credit.value))
+    assert ranked[0] == names[0]
+    assert {of.documents for of in terms.terms.values()} == {40.0}
     (agreed,) = of(log, explanations.SitesAgree)
     assert agreed.source == "reference"
     assert len(agreed.pairs) == 10
@@ -117,6 +122,33 @@ def test_every_model_is_seen_with_its_own_reasons(tmp_path: Path, log: EventLog)
     assert judged["modality", ""].passed is None
     assert judged["regression:comprehensiveness", ""].passed is None
     assert all(judged["faithfulness", site].passed for site in made)
+
+
+def test_terms_are_told_of_over_more_documents_and_where_enough_hold_them(tmp_path: Path) -> None:
+    """Known: of n documents k hold ``fever``, of which the tiny model's credit is whatever a whole look says."""
+    path, held = tmp_path / "reference.csv", {"fever": 11, "cough": 10, "stable": 25}
+    rows = [f"{'recovered' if n % 2 else 'deteriorated'},{w} on the ward" for w, k in held.items() for n in range(k)]
+    path.write_text("\n".join(["label,text", *rows]) + "\n")
+    words = [f"explainability.reference={path}", "explainability.vocabulary=[fever,cough,stable,rigors]"]
+    few = ["explainability.reference_documents=4", "explainability.vocabulary_documents=46"]
+    study = compose_study(["model=tiny", "adapter=head", *words, *few]).value
+    _, parameters = build(study)
+    loaded = Loaded({name: np.ones_like(of) * [[1], [-1]] for name, of in parameters.items() if of.ndim == 2}, {})
+    loaded = Loaded({**parameters, **{n: of.astype(np.float32) for n, of in loaded.parameters.items()}}, {})
+    audit = ReferenceAudit(study)
+    audit.look(Loaded(parameters, {}))  # nothing stays of what was loaded before
+    told = audit.terms(3, loaded)
+    assert told is not None
+    assert (told.round, told.site, told.source) == (3, "", "reference")
+    assert {term: credit.documents for term, credit in told.terms.items()} == {"fever": 11, "stable": 25}
+    study.explainability.reference_documents = 46
+    whole = ReferenceAudit(study).look(loaded)
+    for place, term in ((0, "fever"), (2, "stable")):
+        found = told.terms[term].credit
+        assert found.value == pytest.approx(whole.terms[:, place].mean()) != 0
+        assert found.low < found.value < found.high
+    study.explainability.vocabulary = []
+    assert ReferenceAudit(study).terms(3, loaded) is None
 
 
 def test_a_site_that_decides_by_another_column_is_named(tmp_path: Path, log: EventLog) -> None:
@@ -217,6 +249,9 @@ class Planted:
 
     def told(self, number: int, site: str, found: Audit) -> explanations.ReferenceExplained:
         return explanations.ReferenceExplained(number, site, 32, {}, {})
+
+    def terms(self, number: int, loaded: Loaded) -> None:
+        return None
 
     def agreed(self, number: int, audits: Any) -> None:
         return None

@@ -1,6 +1,6 @@
 """The report's section on reasons: what is found is said with the hospital's name, what is not known is a dash."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -14,7 +14,12 @@ from server_app.report.summary import Summary, summarise
 from server_app.report.verdict import verdict
 
 SITES = ("hospital-a", "hospital-b", "hospital-c")
-STUDY = {"task": {"labels": ["recovered", "deteriorated"], "positive": ""}, "rounds": 3}
+TERMS = ["lactate rising", "alert", "gout", "migraine", "rigors"]
+STUDY = {
+    "task": {"labels": ["recovered", "deteriorated"], "positive": ""},
+    "rounds": 3,
+    "explainability": {"vocabulary": TERMS},
+}
 
 
 def at(value: float) -> Estimate:
@@ -37,6 +42,11 @@ def pairs(overlap: float | None) -> tuple[explanations.Agreement, ...]:
     )
 
 
+def credited(number: int, terms: Mapping[str, float], source: str = "reference") -> explanations.TermsCredited:
+    known = {term: explanations.Credit(at(value), 20.0) for term, value in terms.items()}
+    return explanations.TermsCredited(number, "", source, known)
+
+
 HAPPENED: list[events.Event] = [
     events.RunStarted("run", STUDY, "0" * 64, 10, "1"),
     *(
@@ -45,9 +55,13 @@ HAPPENED: list[events.Event] = [
             "",
             32,
             means(comprehensiveness=0.1 * number, randomised_head=0.3),
-            {"lactate rising": 0.05 * number, "alert": -0.1, "gout": 0.04 - 0.01 * number},
+            {},
         )
         for number in (1, 2, 3)
+    ),
+    *(
+        credited(number, {"lactate rising": 0.06 * number, "alert": -0.1, "gout": 0.04 - 0.01 * number, "rigors": -0.3})
+        for number in (1, 3)
     ),
     explanations.SiteChecked("hospital-a", 3, 60.0, means(randomised_head=0.2), (), False),
     explanations.SiteChecked(
@@ -104,7 +118,7 @@ def test_everything_that_is_known_is_shown() -> None:
         "for recovered",
         "for deteriorated",
         "Gained weight",
-        "lactate rising (+0.100)",
+        "lactate rising (+0.120)",
         "not judged",
     ):
         assert said in text
@@ -126,11 +140,42 @@ def test_what_is_not_known_is_a_dash_and_no_chart() -> None:
 
 
 def test_words_of_a_study_are_text_and_never_markup() -> None:
-    terms = {"<script>alert(1)</script>": 0.2, "a, b": -0.1}
-    event = explanations.ReferenceExplained(1, "", 20, means(), terms)
-    text = page([HAPPENED[0], event])
+    text = page([HAPPENED[0], credited(1, {"<script>alert(1)</script>": 0.2, "a, b": -0.1})])
     assert "<script>" not in text
     assert "a, b" in text
+
+
+@pytest.mark.parametrize("source", ["reference", "audit"])
+def test_words_lead_of_which_it_is_certain_what_they_speak_for(source: str) -> None:
+    """Gout cannot be told from nothing, and migraine is not told of: neither is drawn, and both are named."""
+    sizes = {"lactate rising": 0.18, "alert": -0.1, "gout": 0.04, "rigors": 0.051}
+    text = page([HAPPENED[0], credited(3, sizes, source)])
+    chart = text[text.index("<svg") : text.index("</svg>")]
+    assert [term in chart for term in TERMS] == [True, True, False, False, True]
+    assert chart.index("lactate rising") < chart.index("rigors") < chart.index("alert")
+    assert "lactate rising +0.180 (+0.130 to +0.230)" in chart
+    assert "Cannot be told from no credit: gout." in text
+    assert "or drowned in noise: migraine." in text
+    assert "no term is known to be credited" in page([HAPPENED[0], credited(3, {"gout": 0.04}, source)])
+
+
+def test_the_largest_credits_are_drawn_and_the_rest_counted() -> None:
+    many = {f"term {number}": (-1) ** number * (0.06 + 0.01 * number) for number in range(15)}
+    text = page([HAPPENED[0], credited(3, many)])
+    chart = text[text.index("<svg") : text.index("</svg>")]
+    assert [f"term {number} " in chart for number in range(15)] == [False] * 3 + [True] * 12
+    assert "3 more terms are credited with less." in text
+
+
+def test_a_change_that_intervals_do_not_tell_is_not_said() -> None:
+    """Rigors moves by less than its intervals are wide, alert turns round and weighs less, and gout is told of once."""
+    before = {"lactate rising": 0.1, "alert": -0.2, "rigors": 0.1}
+    now = {"lactate rising": 0.3, "alert": 0.06, "rigors": 0.19, "gout": 0.2}
+    text = page([HAPPENED[0], credited(1, before), credited(3, now)])
+    assert "<td>lactate rising (+0.200)</td>" in text
+    assert "<td>alert (-0.140)</td>" in text
+    same = page([HAPPENED[0], credited(1, before), credited(3, before)])
+    assert same.count("<td>none for certain</td>") == 2
 
 
 @pytest.mark.parametrize("event", [event for event in HAPPENED if isinstance(event, explanations.Explained)])
