@@ -1,6 +1,6 @@
 """What somebody must know of the models' reasons, a sentence each: for the verdict and for the section on reasons."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from server_app.report import explanations
@@ -30,12 +30,12 @@ def latest_gates(summary: Summary) -> list[explanations.GateJudged]:
 
 def shortcuts_found(summary: Summary) -> list[str]:
     """Return which hospital teaches the model to lean on what must not decide, by name and list; once for each."""
-    by_site: dict[tuple[str, str], list[str]] = {}
-    for site, name, where in _shortcuts(summary):
-        by_site.setdefault((site, name), []).append(where)
+    by_site: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for site, name, where, measure in _shortcuts(summary):
+        by_site.setdefault((site, name), {}).setdefault(where, []).append(measure)
     return [
         f"Shortcut: what {site or 'the federation'} taught leans on \N{LEFT DOUBLE QUOTATION MARK}{name}"
-        f"\N{RIGHT DOUBLE QUOTATION MARK}, which must not decide ({' and '.join(dict.fromkeys(found))})."
+        f"\N{RIGHT DOUBLE QUOTATION MARK}, which must not decide ({_seen(found)})."
         for (site, name), found in sorted(by_site.items())
     ]
 
@@ -56,16 +56,21 @@ def other_findings(summary: Summary) -> list[str]:
     return [*checked, *judged]
 
 
-def _shortcuts(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """Return site, list and where it was seen."""
+def _seen(found: Mapping[str, list[str]]) -> str:
+    """Return where a shortcut was seen, and by what there."""
+    return "; ".join(f"{where}, {' and '.join(dict.fromkeys(measures))}" for where, measures in found.items())
+
+
+def _shortcuts(summary: Summary) -> Iterator[tuple[str, str, str, str]]:
+    """Return site, list, where it was seen and by what."""
     for site, event in latest_checks(summary).items():
         for gate in event.failed:
             if _kind(gate) in _SHORTCUTS:
-                yield site, gate.partition(":")[2], f"its own check of round {event.round}, {_measure(gate)}"
+                yield site, gate.partition(":")[2], f"its own check of round {event.round}", _measure(gate)
     for found in latest_gates(summary):
         if found.passed is False and _kind(found.gate) in _SHORTCUTS:
-            where = f"on public texts after round {found.round}, {_measure(found.gate)}"
-            yield found.subject, found.gate.partition(":")[2], where
+            where = f"on public texts after round {found.round}"
+            yield found.subject, found.gate.partition(":")[2], where, _measure(found.gate)
 
 
 def _kind(gate: str) -> str:

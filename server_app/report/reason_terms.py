@@ -13,10 +13,15 @@ Credits = Mapping[str, Credit]
 
 _ABOUT = (
     "Mean credit of each term of the study's public vocabulary over documents; all of a document's credit is 1. "
-    "Other words of notes are never counted. Terms are listed of which it is certain what they speak for: the 95 % "
-    "interval, the line at a bar's end, does not hold 0. That the model credits a word does not make it a good reason."
+    "Other words of notes are never counted. Terms are listed of which it is certain what they speak for: the "
+    "95\N{NO-BREAK SPACE}% interval, the line at a bar's end, does not hold 0. That the model credits a word does not "
+    "make it a good reason."
 )
 _WHERE = {"reference": "on public texts", "audit": "on audit patients of all hospitals"}
+_LEFT_OUT = {
+    "reference": f"Held by too few documents to say (fewer than {LEAST_PATIENTS})",
+    "audit": f"Held by too few documents to say (fewer than {LEAST_PATIENTS}), or drowned in noise",
+}
 _MOST = 12
 
 
@@ -34,7 +39,7 @@ def terms(summary: Summary) -> Iterator[Element]:
         yield element("h3", f"Words that decide, {where}")
         yield element("p", _ABOUT, class_="soft")
         yield from _listed(rounds[last], last, summary)
-        yield from _unlisted(rounds[last], summary)
+        yield from _unlisted(rounds[last], summary, source)
         if first != last:
             yield from _moved(rounds[first], rounds[last], first, last)
 
@@ -52,15 +57,13 @@ def _listed(credits_: Credits, number: int, summary: Summary) -> Iterator[Elemen
         yield element("p", f"{len(known) - len(most)} more terms are credited with less.", class_="soft")
 
 
-def _unlisted(credits_: Credits, summary: Summary) -> Iterator[Element]:
+def _unlisted(credits_: Credits, summary: Summary, source: str) -> Iterator[Element]:
     """Say which terms are not listed, and why, so that their absence is not taken for no credit."""
     asked = summary.setting("explainability", "vocabulary")
     vocabulary = asked if isinstance(asked, list) else []
     untold = {
         "Cannot be told from no credit": [term for term, of in credits_.items() if not _is_certain(of)],
-        f"Held by too few documents to say (fewer than {LEAST_PATIENTS}), or drowned in noise": [
-            term for term in vocabulary if term not in credits_
-        ],
+        _LEFT_OUT[source]: [term for term in vocabulary if term not in credits_],
     }
     for why, listed in untold.items():
         if listed:

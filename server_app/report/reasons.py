@@ -60,7 +60,7 @@ def _faithful(summary: Summary) -> Iterator[Element]:
         ours, chance = latest.means.get("comprehensiveness"), latest.means.get("random_order")
         if ours is None or chance is None:
             continue
-        verb = "more than" if ours.low > chance.high else "no more, for certain, than"
+        verb = "more than" if ours.low > chance.high else "it cannot be told whether more than"
         yield element("h3", f"Whether the reasons are faithful, on {where}")
         sentence = f"Removing the words that the model credits changes its score by {said(ours)}: {verb} "
         yield element("p", f"{sentence}{said(chance)} for words at random ({latest.documents:.0f} documents).")

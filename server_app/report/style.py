@@ -31,7 +31,7 @@ table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;color:var(--soft);font-size:.88rem;padding-bottom:6px}
 th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 thead th{color:var(--soft);font-weight:600;font-size:.85rem}
-tbody th{font-weight:600;min-width:8.5em;overflow-wrap:anywhere}
+tbody th{font-weight:600;min-width:9.5em;overflow-wrap:anywhere}
 h3{font-size:.98rem;margin:1.2em 0 0}
 td.figure{font-variant-numeric:tabular-nums}
 details{margin-top:12px}
