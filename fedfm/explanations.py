@@ -47,9 +47,6 @@ ENRICHMENT_MOST = 1.5
 SHIFT_RISE_MOST = 0.15
 """Probability of the predicted class by which an exchange may change answers more than in the received model."""
 
-HEAD_MOST = 0.6
-"""Rank correlation of credits with those of a model whose last layer is drawn anew, from which on they say nothing."""
-
 MOST_TERMS = 16
 """Most terms of the vocabulary that one document counts for; of more, those that hold most credit."""
 
