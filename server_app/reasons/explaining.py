@@ -5,10 +5,10 @@ hospital's patients show; that is what the sites' own figures are for.
 
 The global model is looked at after every aggregation. In the first round, in every ``explainability.every``-th (the
 fifth where it is 0) and in the last, its credits of the vocabulary are averaged over more examples, and each site's
-update is looked at, too, as if the model were its alone: what the site was
-sent, with the frozen parameters that it loaded, and its update; so that it means the same under every combining rule
-and optimizer, and is what the site itself has checked. How it leans on the study's lists is held against the model
-that it was sent, which may lean on them already. In these rounds the global model's head is drawn anew as well.
+update is looked at, too, as if the model were its alone: what the site was sent, with the frozen parameters that it
+loaded, and its update; so that it means the same under every combining rule and optimizer, and is what the site itself
+has checked. How it leans on the study's lists is held against the model that it was sent, which may lean on them
+already. In these rounds the global model's head is drawn anew as well.
 
 A round is marked where the global model falls behind the best of the last rounds twice in a row: the two rounds.
 """
@@ -78,7 +78,7 @@ class Explaining:
         judged = self._of_model(number, found)
         if is_full:
             judged += self._of_sites(number, self._at, received, updates)
-            credited = self._at.terms(number, made)
+            credited = self._at.terms(number, made, found)
             if credited is not None:
                 self._log.emit(credited)
         self._tell(number, judged)

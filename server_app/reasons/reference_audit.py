@@ -113,8 +113,13 @@ class ReferenceAudit:
         terms = {self._watched.vocabulary[place]: credited[place] for place in held}
         return ReferenceExplained(number, site, len(self._examples), means, terms)
 
-    def terms(self, number: int, loaded: Loaded) -> TermsCredited | None:
+    def terms(self, number: int, loaded: Loaded, found: Audit) -> TermsCredited | None:
         """Return the mean credit of each term over more examples than are looked at; None without a vocabulary.
+
+        Args:
+            number: The round.
+            loaded: The model.
+            found: What ``look`` has found of it, so that its examples need not be explained again.
 
         How long a term's interval is hangs on how many documents hold it, and few do: of fewer than ``LEAST_PATIENTS``
         a bootstrap does not tell even the sign. A term with fewer is left out.
@@ -122,8 +127,13 @@ class ReferenceAudit:
         vocabulary = self._watched.vocabulary
         if not vocabulary:
             return None
+        seen = {id(example): row for row, example in enumerate(self._examples)}
+        more = {id(example): example for example in self._many if id(example) not in seen}
         self._load(loaded)
-        credits_, holds = credited(self._model, self._many, method=self._method, vocabulary=vocabulary)
+        credits_, holds = credited(self._model, list(more.values()), method=self._method, vocabulary=vocabulary)
+        row_of = seen | {key: len(seen) + row for row, key in enumerate(more)}
+        rows = [row_of[id(example)] for example in self._many]
+        credits_, holds = np.concatenate([found.terms, credits_])[rows], np.concatenate([found.holds, holds])[rows]
         counts = holds.sum(axis=0).tolist()
         known = {
             term: Credit(self._mean(credits_[:, place]), float(counts[place]))

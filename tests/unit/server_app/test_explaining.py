@@ -137,7 +137,7 @@ def test_terms_are_told_of_over_more_documents_and_where_enough_hold_them(tmp_pa
     loaded = Loaded({**parameters, **{n: of.astype(np.float32) for n, of in loaded.parameters.items()}}, {})
     audit = ReferenceAudit(study)
     audit.look(Loaded(parameters, {}))  # nothing stays of what was loaded before
-    told = audit.terms(3, loaded)
+    told = audit.terms(3, loaded, audit.look(loaded))
     assert told is not None
     assert (told.round, told.site, told.source) == (3, "", "reference")
     assert {term: credit.documents for term, credit in told.terms.items()} == {"fever": 11, "stable": 25}
@@ -148,7 +148,7 @@ def test_terms_are_told_of_over_more_documents_and_where_enough_hold_them(tmp_pa
         assert found.value == pytest.approx(whole.terms[:, place].mean()) != 0
         assert found.low < found.value < found.high
     study.explainability.vocabulary = []
-    assert ReferenceAudit(study).terms(3, loaded) is None
+    assert ReferenceAudit(study).terms(3, loaded, whole) is None
 
 
 def test_a_site_that_decides_by_another_column_is_named(tmp_path: Path, log: EventLog) -> None:
@@ -250,7 +250,7 @@ class Planted:
     def told(self, number: int, site: str, found: Audit) -> explanations.ReferenceExplained:
         return explanations.ReferenceExplained(number, site, 32, {}, {})
 
-    def terms(self, number: int, loaded: Loaded) -> None:
+    def terms(self, number: int, loaded: Loaded, found: Audit) -> None:
         return None
 
     def agreed(self, number: int, audits: Any) -> None:
