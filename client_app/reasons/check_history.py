@@ -126,7 +126,7 @@ def _read(path: Path) -> Kept | None:
         return None
     figures = {name: tuple(map(float, values)) for name, values in told["figures"].items()}
     gates = tuple(_gate(**gate) for gate in told["gates"])
-    lists = {name: tuple(told[name]) for name in ("rows", "keys", "norms")}
+    lists = {"rows": tuple(told["rows"]), "keys": tuple(told["keys"]), "norms": tuple(map(float, told["norms"]))}
     return Kept(**{**told, **lists, "figures": figures, "gates": gates})
 
 

@@ -90,7 +90,15 @@ def last(site: Site) -> CheckedModel:
             fix="take part in a round of a study with explainability.attribution other than none; or name the folder "
             "of a run's adapter with --adapter",
         )
-    return _read(max(found, key=lambda path: path.stat().st_mtime_ns))
+    return _read(max(found, key=_changed))
+
+
+def _changed(path: Path) -> int:
+    """Return when a file was changed; before all others where that cannot be told, as of one that has just gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def built(kept: CheckedModel, site: Site) -> Classifier:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.reasons.explaining import RANDOM_ORDERS, Document, Shown
-from client_app.reasons.readable import readable
+from client_app.reasons.readable import readable, readable_line
 from fedfm.explanations import COMPLETENESS_MOST
 
 LEVELS = 9
@@ -104,7 +104,7 @@ def method(shown: Shown) -> str:
         told += f", {settings.steps} draws from what is public"
     elif name in ("attention_rollout", "gradient_norm"):
         told += " (for comparison only: it hardly depends on what the model was trained to decide)"
-    return readable(told + ".")
+    return readable_line(told + ".")
 
 
 def value(document: Document, place: int) -> str:

@@ -1,8 +1,10 @@
 """JSON that this site has kept, read again: a file that was damaged, or changed by hand, is refused as a whole."""
 
 import json
-import sys
 from typing import Any
+
+LARGEST = 1e100
+"""No figure is as large; sums and differences of numbers up to it stay finite."""
 
 
 def parsed(text: str, kind: Any) -> Any:  # noqa: ANN401 - JSON
@@ -29,8 +31,8 @@ def is_of(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type, or some i
 
     Args:
         value: As JSON gives it.
-        kind: A type, of which ``float`` takes every finite number; ``[kind]`` for a list; ``{name: kind}`` for exactly
-            these fields; ``{str: kind}`` for any names; ``(kind, kind)`` for one of several.
+        kind: A type, of which ``float`` takes every number up to ``LARGEST``; ``[kind]`` for a list; ``{name: kind}``
+            for exactly these fields; ``{str: kind}`` for any names; ``(kind, kind)`` for one of several.
     """
     if isinstance(kind, tuple):
         return any(is_of(value, one) for one in kind)
@@ -42,5 +44,5 @@ def is_of(value: object, kind: Any) -> bool:  # noqa: ANN401 - a type, or some i
         fields = dict.fromkeys(value, kind[str]) if str in kind else kind
         return value.keys() == fields.keys() and all(is_of(value[name], of) for name, of in fields.items())
     if kind is float:
-        return isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max
+        return isinstance(value, int | float) and type(value) is not bool and abs(value) <= LARGEST
     return type(value) is kind  # exactly: True is no integer

@@ -27,16 +27,10 @@ def remove_old(asked: Round, *, now: datetime.datetime) -> None:
         Nothing else in the state folder is touched. What cannot be removed is said in the log, and stops nothing.
     """
     days, removed, left = asked.site.explanations.keep_days, 0, 0
-    of_run = {asked.kept("checked", suffix).name for suffix in (".model", ".partial")}
-    for number in range(1, asked.study.rounds + 1):
-        of_run |= {asked.kept(f"check-{number}", suffix).name for suffix in (".json", ".partial")}
-    for path in Path(asked.site.state).iterdir():
-        kind = _NAMES.fullmatch(path.name)
-        if kind is None or path.name in of_run or not path.is_file():
-            continue
+    since = now.timestamp() - days * _DAY
+    for path, kind in _of_other_files(asked):
         try:
-            written, run = _written(path, kind[1] or kind[3], now=now)
-            if run != asked.request.run and now.timestamp() - written > days * _DAY:
+            if path.is_file() and _is_old(path, kind, asked.request.run, since=since, now=now):
                 path.unlink(missing_ok=True)
                 removed += 1
         except OSError:
@@ -45,6 +39,25 @@ def remove_old(asked: Round, *, now: datetime.datetime) -> None:
         logger.info("%d kept checks and models, older than %d days, have been removed", removed, days)
     if left:
         logger.warning("%d kept checks or models cannot be looked at or removed: see who owns them", left)
+
+
+def _of_other_files(asked: Round) -> list[tuple[Path, str]]:
+    """Return what has the name of a check or a checked model, with its kind, but not that of a file of the run."""
+    of_run = {asked.kept("checked", suffix).name for suffix in (".model", ".partial")}
+    for number in range(1, asked.study.rounds + 1):
+        of_run |= {asked.kept(f"check-{number}", suffix).name for suffix in (".json", ".partial")}
+    try:
+        paths = list(Path(asked.site.state).iterdir())
+    except OSError as error:
+        logger.warning("the state folder cannot be listed (%s): old checks and models stay", error.strerror)
+        return []
+    named = ((path, _NAMES.fullmatch(path.name)) for path in paths if path.name not in of_run)
+    return [(path, name[1] or name[3]) for path, name in named if name]
+
+
+def _is_old(path: Path, kind: str, run: str, *, since: float, now: datetime.datetime) -> bool:
+    written, of = _written(path, kind, now=now)
+    return of != run and written < since
 
 
 def _written(path: Path, kind: str, *, now: datetime.datetime) -> tuple[float, str]:

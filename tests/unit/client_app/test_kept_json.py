@@ -166,3 +166,30 @@ def test_a_kind_takes_its_own_and_nothing_else(value: Any) -> None:
     assert is_of([value], [type(value)]) == (not isinstance(value, float) or is_of(value, float))
     assert is_of({"a": value, "b": 1}, {"a": type(value)}) is False
     assert is_of({}, {"a": int}) is False
+
+
+@pytest.mark.parametrize("value", [1.7e308, 10**308, -(10**308)])
+@pytest.mark.parametrize("at", [("norms", 0), ("figures", "comprehensiveness", 0), ("gates", 0, "limit")])
+def test_numbers_that_no_figure_is_as_large_as_leave_the_check_out(
+    at: tuple[Any, ...], value: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sums of them would not be finite, and the round that compares itself with this check could not be kept."""
+    kept(tmp_path, 1, norms=(1.0,))
+    (path,) = tmp_path.glob("check-*")
+    path.write_text(json.dumps(with_value(json.loads(path.read_text()), at, value)))
+    assert check_history.kept_checks(site_of(tmp_path)) == []
+    assert "cannot be read" in caplog.text
+
+
+def test_whole_numbers_in_a_file_are_read_as_floats(tmp_path: Path) -> None:
+    kept(tmp_path, 1, norms=(1.0,))
+    (path,) = tmp_path.glob("check-*")
+    path.write_text(json.dumps(with_value(json.loads(path.read_text()), ("norms", 0), 10**20)))
+    (found,) = check_history.kept_checks(site_of(tmp_path))
+    assert isinstance(found.norms[0], float)
+
+
+def test_a_link_to_nothing_is_refused_like_a_damaged_model(tmp_path: Path) -> None:
+    (tmp_path / f"checked-{'0' * 16}.model").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match="SITE-E171"):
+        checked_model.last(site_of(tmp_path))

@@ -137,3 +137,19 @@ def test_the_model_that_was_kept_last_is_still_found(tmp_path: Path) -> None:
     model(tmp_path, OLD.isoformat(), run="run-1")
     remove(tmp_path)
     assert checked_model.last(asked_in(tmp_path, 3).site).run == "run-1"
+
+
+@pytest.mark.parametrize("method", ["iterdir", "is_file"])
+def test_a_folder_that_cannot_be_looked_at_stops_nothing(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = check(tmp_path, OLD.isoformat(), run="earlier")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, method, refused)
+        remove(tmp_path)
+    assert path.exists()
+    assert "cannot be" in caplog.text
