@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from fedfm.metrics.performance import LEAST_PATIENTS
+from fedfm.metrics.performance import LEAST_PATIENTS, Estimate
 from server_app.report.explanations import Credit, TermsCredited
 from server_app.report.findings import of_kind
 from server_app.report.markup import Element, element, table
@@ -67,15 +67,14 @@ def _unlisted(credits_: Credits, summary: Summary, source: str) -> Iterator[Elem
     }
     for why, listed in untold.items():
         if listed:
-            yield element("p", f"{why}: {', '.join(listed)}.", class_="soft")
+            yield element("p", f"{why}: {'; '.join(listed)}.", class_="soft")  # a term may hold a comma
 
 
 def _moved(before: Credits, now: Credits, first: int, last: int) -> Iterator[Element]:
     """Compare two rounds by terms whose intervals lie apart; of the same documents, that is stricter than need be."""
+    both = {term: (_size(before[term]), _size(now[term])) for term in before.keys() & now.keys()}
     changes = {
-        term: abs(now[term].credit.value) - abs(before[term].credit.value)
-        for term in before.keys() & now.keys()
-        if now[term].credit.low > before[term].credit.high or now[term].credit.high < before[term].credit.low
+        term: new.value - old.value for term, (old, new) in both.items() if new.low > old.high or new.high < old.low
     }
     ranked = sorted(changes, key=lambda term: (-changes[term], term))
     rows = []
@@ -83,8 +82,18 @@ def _moved(before: Credits, now: Credits, first: int, last: int) -> Iterator[Ele
         ("Gained weight", [term for term in ranked if changes[term] > 0]),
         ("Lost weight", [term for term in reversed(ranked) if changes[term] < 0]),
     ):
-        rows.append([title, ", ".join(f"{term} ({changes[term]:+.3f})" for term in wanted[:5]) or "none for certain"])
+        rows.append([title, "; ".join(f"{term} ({changes[term]:+.3f})" for term in wanted[:5]) or "none for certain"])
+    certain = [term for term in both if _is_certain(before[term]) and _is_certain(now[term])]
+    turned = sorted(term for term in certain if before[term].credit.value * now[term].credit.value < 0)
+    if turned:
+        rows.append(["Speaks for the other class now", "; ".join(turned)])
     yield table(f"From round {first} to round {last}, by the size of the credit.", ["", "Terms"], rows)
+
+
+def _size(of: Credit) -> Estimate:
+    """Return how much a term is credited, for whatever class."""
+    ends = (abs(of.credit.low), abs(of.credit.high))
+    return Estimate(abs(of.credit.value), min(ends) if _is_certain(of) else 0.0, max(ends))
 
 
 def _is_certain(of: Credit) -> bool:

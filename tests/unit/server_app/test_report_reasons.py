@@ -187,6 +187,17 @@ def test_a_change_that_intervals_do_not_tell_is_not_said() -> None:
     assert same.count("<td>none for certain</td>") == 2
 
 
+def test_a_word_that_turns_round_is_said_and_has_gained_nothing() -> None:
+    text = page([HAPPENED[0], credited(1, {"rigors": 0.3, "alert": 0.1}), credited(3, {"rigors": -0.31, "alert": 0.1})])
+    assert text.count("<td>none for certain</td>") == 2
+    assert "Speaks for the other class now" in text
+    assert "<td>rigors</td>" in text
+
+
+def test_terms_with_a_comma_can_be_told_apart() -> None:
+    assert "no credit: a, b; c." in page([HAPPENED[0], credited(3, {"a, b": 0.01, "c": 0.01})])
+
+
 @pytest.mark.parametrize("event", [event for event in HAPPENED if isinstance(event, explanations.Explained)])
 def test_the_console_says_each_in_one_sentence(event: explanations.Explained) -> None:
     said = explained_line(event)
