@@ -73,14 +73,19 @@ def truncated(product: Matrix, rank: int) -> tuple[Matrix, Matrix]:
     return b, a
 
 
-def factored(product: Matrix) -> tuple[Matrix, Matrix]:
+def factored(product: Matrix, *, terms: float = 0.0) -> tuple[Matrix, Matrix]:
     """Return factors float64[out, k] and float64[k, in] of the whole product, of equal norms.
+
+    Args:
+        product: float64[out, in].
+        terms: Norms, together, of what the product is the sum of: where these nearly cancel, the rounding that is left
+            is theirs, and not the product's.
 
     Guarantees:
         k is the rank of the product up to rounding of float64, at least 1 and at most the smaller of out and in.
     """
     u, s, vt = _signed(*np.linalg.svd(product, full_matrices=False))
-    rank = max(1, int((s > s[0] * max(product.shape) * _EPSILON).sum()))
+    rank = max(1, int((s > max(s[0], terms) * max(product.shape) * _EPSILON).sum()))
     roots = np.sqrt(s[:rank])
     return u[:, :rank] * roots, roots[:, None] * vt[:rank]
 

@@ -75,17 +75,19 @@ def fedex(received: Received) -> Combined:
     """
     averaged = combination(received, received.weights)
     layers = adapted(received.before)
-    missing = {
-        layer: residual_of(received.frozen, layer) - averaged.update[layer + LORA_B] @ averaged.update[layer + LORA_A]
-        for layer in layers
-    }
+    missing, terms = dict[str, Matrix](), dict[str, float]()
+    for layer in layers:
+        before = residual_of(received.frozen, layer)
+        average = averaged.update[layer + LORA_B] @ averaged.update[layer + LORA_A]
+        missing[layer], terms[layer] = before - average, float(np.linalg.norm(before) + np.linalg.norm(average))
     for coefficient, row in zip(received.weights.tolist(), received.updates.rows(), strict=True):
         moved = received.updates.named(row.astype(np.float64))
         for layer in layers:
-            missing[layer] = missing[layer] + coefficient * (moved[layer + LORA_B] @ moved[layer + LORA_A])
+            term = coefficient * (moved[layer + LORA_B] @ moved[layer + LORA_A])
+            missing[layer], terms[layer] = missing[layer] + term, terms[layer] + float(np.linalg.norm(term))
     frozen: Arrays = {}
     for layer in layers:
-        b, a = factored(missing[layer])
+        b, a = factored(missing[layer], terms=terms[layer])
         frozen[layer + RESIDUAL_B], frozen[layer + RESIDUAL_A] = b.astype(np.float32), a.astype(np.float32)
     return Combined(averaged.update, None, frozen)  # the frozen weights have changed, too: no linear combination
 
