@@ -97,7 +97,14 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
     screen_alone(reply.alone, reply.alone_sd, shapes=shapes, declared_patients=declared)
     screen_losses(reply.losses, reply.losses_sd, is_asked=asks_losses(study), declared_patients=declared)
     _screen_reasons(reply, question)
-    _screen_audit_noise(reply, study)
+    _screen_audit_noise(
+        study,
+        losses_sd=(reply.losses, reply.losses_sd),
+        audit_groups_sd=(reply.audit_groups, reply.audit_groups_sd),
+        explanation_sd=(reply.explanation, reply.explanation_sd),
+        terms_sd=(reply.terms.size, reply.terms_sd),
+        term_documents_sd=(reply.terms.size, reply.term_documents_sd),
+    )
     screen_account(**vars(reply.privacy), seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
     return reply
@@ -115,6 +122,7 @@ def _screen_check(reply: TrainReply, question: Question) -> None:
     is_asked = explains(study) and question.round in check_rounds(study)
     names, declared = check_names(study) if is_asked else (), question.member.declared_patients
     screen_explained(reply.check, reply.check_sd, names=names, what="check", declared_patients=declared)
+    _screen_audit_noise(study, check_sd=(reply.check, reply.check_sd))
     failed = counted(study, question.round, reply.check, sd=reply.check_sd)
     screen_half(failed, is_downweighted=reply.downweighted)
 
@@ -131,13 +139,15 @@ def _screen_reasons(reply: EvaluateReply, question: Question) -> None:
     screen_terms(reply.terms, added, size=size, declared_patients=declared, documents=most)
 
 
-def _screen_audit_noise(reply: EvaluateReply, study: Study) -> None:
-    """Refuse figures for the rules that come with less noise than any plan has: others count less beside them."""
+def _screen_audit_noise(study: Study, **told: tuple[object, float]) -> None:
+    """Refuse figures of audit patients that come with less noise than any plan has: others count less beside them.
+
+    Args:
+        study: The study.
+        told: The field of the noise to what comes with it, empty where nothing does, and the noise that is stated.
+    """
     least = 0.0 if study.privacy.mechanism == "none" else SMALLEST_NOISE
-    for name, sent, stated in (
-        ("losses_sd", reply.losses, reply.losses_sd),
-        ("audit_groups_sd", reply.audit_groups, reply.audit_groups_sd),
-    ):
+    for name, (sent, stated) in told.items():
         within("ROUND-E015", name, stated, (least if sent else 0.0, MAX_NOISE))
 
 

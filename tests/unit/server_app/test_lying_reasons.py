@@ -65,7 +65,7 @@ OF_EVALUATION: dict[str, tuple[Any, str]] = {
     **{f"documents {n:g}": (sums(documents=n), "ROUND-E015") for n in (*BAD_NUMBERS, -2.0, 700.0)},
     **{f"a sum {n:g}": (sums(comprehensiveness=n), "ROUND-E015") for n in (*BAD_NUMBERS, 23.0, -23.0)},
     **{f"a share {n:g}": (sums(**{"shortcut_share:scanner": n}), "ROUND-E015") for n in (-1.5, 23.0, math.inf)},
-    **{f"noise {n:g}": (changed(explanation_sd=n), "ROUND-E015") for n in (-1.0, 2e4, 1e308, math.inf)},
+    **{f"noise {n:g}": (changed(explanation_sd=n), "ROUND-E015") for n in (-1.0, 0.0, 2e4, 1e308, math.inf)},
     "a sum that nobody asked for": (sums(**{"shortcut_mass:ward": 1.0}), "ROUND-E014"),
     "a name without end": (sums(**{"x" * 100_000: 1.0}), "ROUND-E014"),
     "a figure of the other kind": (sums(randomised_head=1.0), "ROUND-E014"),
@@ -80,8 +80,11 @@ OF_EVALUATION: dict[str, tuple[Any, str]] = {
     "more documents than were explained": (terms([[3.0, 0, 0], [12.0, 30.0, 0]]), "ROUND-E015"),
     "documents below the noise": (terms([[3.0, 0, 0], [12.0, -6.0, 0]]), "ROUND-E015"),
     "credits longer than the documents": (terms([[19.0, 19.0, 19.0], [20.0, 20.0, 20.0]]), "ROUND-E015"),
-    **{f"terms_sd {n:g}": (terms(TERMS, terms_sd=n), "ROUND-E015") for n in (-1.0, 2e4, math.inf)},
-    **{f"term_documents_sd {n:g}": (terms(TERMS, term_documents_sd=n), "ROUND-E015") for n in (-1.0, 2e4, math.inf)},
+    **{f"terms_sd {n:g}": (terms(TERMS, terms_sd=n), "ROUND-E015") for n in (-1.0, 0.0, 2e4, math.inf)},
+    **{
+        f"term_documents_sd {n:g}": (terms(TERMS, term_documents_sd=n), "ROUND-E015")
+        for n in (-1.0, 0.0, 2e4, math.inf)
+    },
 }
 
 
