@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
@@ -79,13 +78,6 @@ def read_study(path: Path) -> Study:
             fix="name the config.resolved.json of a run; the coordinator has it",
         ) from problem
     return study_from_json(text)
-
-
-def none_or_enough(models: int) -> int:
-    """Return the number of models if an attack can be made with so many: one is attacked, three know the patients."""
-    if models and models < 4:
-        raise typer.BadParameter("0, or at least 4")
-    return models
 
 
 def audit_privacy(site: Site, study: Study, *, canaries: int, models: int, tell: Tell) -> Audit:

@@ -2,8 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from fedfm.errors import EngineError, FedFMError
 from server_app import config_command
+from server_app.commands.console import friendly
+from server_app.commands.joining import admit, certificates
 from server_app.demo_data import make_demo_data
 from server_app.settings_page import settings_page
 
@@ -21,6 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(certificates)
+app.command()(admit)
 
 Overrides = Annotated[
     list[str] | None,
@@ -38,7 +39,7 @@ def config(
     The same overrides go to a real federation:
     flwr run . demo --run-config 'overrides="adapter=head rounds=3"'
     """
-    with _friendly():
+    with friendly():
         config_command.show(overrides or [], as_json)
 
 
@@ -65,7 +66,7 @@ def plan(  # noqa: PLR0913 - one parameter for each option of the command line
     from server_app import planning_command  # noqa: PLC0415 - the accountant imports torch; other commands need not
     from server_app.planning_feasible import Caps  # noqa: PLC0415
 
-    with _friendly():
+    with friendly():
         caps = Caps(max_epsilon=max_epsilon, least_noise=least_noise)
         wishes = planning_command.Wishes(_sizes(patients), sites, parameters, caps, as_json)
         feasible = planning_command.show(overrides or [], wishes)
@@ -79,7 +80,7 @@ def settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="The page of docs/settings.md, as it is.")] = False,
 ) -> None:
     """Say what the settings of a study and a site mean: type, default, unit, allowed values."""
-    with _friendly():
+    with friendly():
         if markdown:
             sys.stdout.write(settings_page())
         elif name:
@@ -99,7 +100,7 @@ def make_demo_data_command(
     ] = True,
 ) -> None:
     """Write synthetic hospitals with notes, site files, public notes and planted facts to check a run against."""
-    with _friendly():
+    with friendly():
         for path in make_demo_data(folder, sites=sites, patients=patients, seed=seed, shortcut=shortcut):
             Console().print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
 
@@ -123,7 +124,7 @@ def simulate(
     """
     from server_app.simulate import find_sites, simulate  # noqa: PLC0415 - imports torch; the other commands need not
 
-    with _friendly():
+    with friendly():
         root = results or Path(os.environ.get("FEDFM_RESULTS", "") or "results")
         simulate(find_sites(folder, site_file=site_file), overrides=overrides or [], results=root)
 
@@ -141,7 +142,7 @@ def report(
     """
     from server_app.report.page import write_report  # noqa: PLC0415 - imports torch; the other commands need not
 
-    with _friendly():
+    with friendly():
         judged = write_report(run, other=beside)
         console = Console(highlight=False, markup=False, soft_wrap=True)
         for text in (judged.headline, judged.gain, judged.privacy, *judged.reasons):
@@ -160,20 +161,3 @@ def _sizes(text: str) -> list[int]:
             f"{wrong[0]!r} is not a number of patients; write for example 200,400", param_hint="--patients"
         )
     return [int(word) for word in words]
-
-
-@contextmanager
-def _friendly() -> Iterator[None]:
-    """Show an error of ours as text: exit 1 where a run failed, 2 where it could not begin."""
-    try:
-        yield
-    except EngineError as problem:
-        _explain(problem)
-        raise typer.Exit(1) from problem
-    except FedFMError as problem:
-        _explain(problem)
-        raise typer.Exit(2) from problem
-
-
-def _explain(problem: FedFMError) -> None:
-    Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True).print(str(problem).replace(" — ", "\n  "))

@@ -4,6 +4,17 @@ from dataclasses import dataclass
 
 from fedfm.config.settings import setting
 
+ATTRIBUTION_NAMES = (
+    "integrated_gradients",
+    "expected_gradients",
+    "gradient_input",
+    "gradient_norm",
+    "occlusion",
+    "leave_one_out",
+    "attention_rollout",
+    "none",
+)
+
 
 @dataclass
 class Explainability:
@@ -13,16 +24,7 @@ class Explainability:
         "integrated_gradients",
         "how words are credited; attention_rollout and gradient_norm for comparison only: they hardly depend on what "
         "the model was trained to decide",
-        choices=(
-            "integrated_gradients",
-            "expected_gradients",
-            "gradient_input",
-            "gradient_norm",
-            "occlusion",
-            "leave_one_out",
-            "attention_rollout",
-            "none",
-        ),
+        choices=ATTRIBUTION_NAMES,
     )
     steps: int = setting(
         10, "points on the path of integrated gradients, or draws of expected gradients", low=2, high=200

@@ -67,6 +67,15 @@ class Explanations:
 
 
 @dataclass
+class Network:
+    """How this hospital reaches the coordinator. The trainer reads none of it: it has no network."""
+
+    coordinator: str = setting("", "host:port of the coordinator's gRPC Fleet API, for example fl.example.org:9092")
+    authority: str = setting("", "file with the certificate of the coordinator's authority, ca.crt")
+    node_key: str = setting("", "file with this hospital's private node key; its .pub goes to the coordinator")
+
+
+@dataclass
 class Policy:
     """Caps that no study can exceed. Beyond one, the site refuses and spends nothing."""
 
@@ -112,6 +121,7 @@ class Site:
     cohort: str = setting("", "name of this set of patients in the privacy ledger; empty: the id")
     data: Data = setting(REQUIRED, "where the patients' table is and what its columns mean")
     policy: Policy = setting(REQUIRED, "caps that no study can exceed")
+    network: Network = setting(REQUIRED, "how this hospital reaches the coordinator")
     explanations: Explanations = setting(REQUIRED, "what this hospital watches in the reasons of a model")
     state: str = setting(REQUIRED, "directory for ledger, audit log and caches; keep it, back it up, do not edit it")
     device: str = setting("auto", "where to compute; auto takes CUDA when present", choices=("auto", "cpu", "cuda"))

@@ -13,9 +13,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from client_app.keys import make_node_key
 from fedfm.errors import DataError, EngineError
+from fedfm.private_files import make_secret
 from scripts.engine import coordinator, processes
-from scripts.engine.certificates import Certificates, make_certificates, make_node_key, make_secret
+from server_app.certificates import Certificates, make_certificates
 
 HOST = "127.0.0.1"
 MOST_EPSILON = 100.0

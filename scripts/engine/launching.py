@@ -14,8 +14,9 @@ from pathlib import Path
 from flwr.supercore.control import ControlHttpClient
 
 from fedfm.errors import EngineError
-from scripts.engine import coordinator, processes
+from scripts.engine import processes
 from scripts.engine.federation import HOST, Federation, Site, prepare, record_of
+from server_app import admission
 
 START_SECONDS = 120.0
 
@@ -57,11 +58,11 @@ def launch(federation: Federation) -> None:
     start_trainers(federation)
     with closing(control_of(federation)) as control:
         processes.wait_until(
-            lambda: coordinator.answers(control), [superlink], seconds=START_SECONDS, what="the SuperLink"
+            lambda: admission.answers(control), [superlink], seconds=START_SECONDS, what="the SuperLink"
         )
         start_executor(federation, None)
         for site in federation.sites:
-            coordinator.register(control, site.id, site.public_key)
+            admission.register(control, site.id, site.public_key)
             start_supernode(federation, site)
             start_executor(federation, site)
 
@@ -77,7 +78,7 @@ def await_sites(federation: Federation) -> None:
     with closing(control_of(federation)) as control:
         processes.wait_until(
             lambda: (
-                wanted <= coordinator.sites_online(control) and all(_serves(site.socket) for site in federation.sites)
+                wanted <= admission.sites_online(control) and all(_serves(site.socket) for site in federation.sites)
             ),
             started,
             seconds=START_SECONDS,
@@ -88,7 +89,7 @@ def await_sites(federation: Federation) -> None:
 
 def control_of(federation: Federation) -> ControlHttpClient:
     """Return a client of the federation's Control API; close it after use."""
-    return coordinator.client(federation.control, federation.certificates.authority)
+    return admission.client(federation.control, federation.certificates.authority)
 
 
 def start_superlink(federation: Federation) -> processes.Process:

@@ -15,16 +15,18 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from client_app.keys import make_node_key
 from fedfm.arrays import from_bytes, norm, update_of
 from fedfm.config.compose import compose_study
 from fedfm.errors import EngineError
+from fedfm.private_files import make_secret
 from scripts.engine import coordinator, processes
-from scripts.engine.certificates import make_certificates, make_node_key, make_secret
 from scripts.engine.failures import explain
 from scripts.engine.federation import Federation, stage_app
 from scripts.engine.following import Finished, run_and_follow
 from scripts.engine.launching import control_of, start_supernode, start_trainer
-from server_app import model_host
+from server_app import admission, model_host
+from server_app.certificates import make_certificates
 from server_app.report.events import RunEnded, SiteTrained, read_events
 from server_app.simulate import simulate
 from tests.e2e.conftest import TINY
@@ -130,7 +132,7 @@ def test_a_supernode_with_an_unregistered_key_is_refused(federation: Federation)
     assert error.code == "ENGINE-E125"
     assert error.found == "2004"
     with closing(control_of(federation)) as control:
-        assert coordinator.sites_online(control) == {site.id for site in federation.sites}
+        assert admission.sites_online(control) == {site.id for site in federation.sites}
 
 
 def free_port() -> int:

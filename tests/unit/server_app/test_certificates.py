@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from client_app.keys import make_node_key
 from fedfm.errors import EngineError
-from scripts.engine.certificates import Certificates, make_certificates, make_node_key, make_secret
+from fedfm.private_files import make_secret
+from server_app.certificates import Certificates, make_certificates
 
 
 def verify(made: Certificates, host: x509.DNSName | x509.IPAddress, *, authority: Path, days: int = 0) -> None:

@@ -1,14 +1,10 @@
-"""Certificates, node keys and secrets of a federation.
+"""The coordinator's certificates.
 
-Elliptic curve P-384 throughout. Private files are readable by their owner only, and no
+Elliptic curve P-384 throughout. The private key is readable by its owner only, and no
 file that exists is overwritten: a hospital that trusts a certificate goes on trusting it.
 """
 
-import argparse
 import ipaddress
-import os
-import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedfm.errors import EngineError, FedFMError
+from fedfm.errors import EngineError
+from fedfm.private_files import write_private
 
 VALID = timedelta(days=365)
 LOCAL = ("localhost", "127.0.0.1")
@@ -81,34 +78,10 @@ def make_certificates(directory: Path, hosts: Sequence[str] = LOCAL) -> Certific
         .sign(authority_key, hashes.SHA384())
     )
     directory.mkdir(parents=True, exist_ok=True)
-    _write_private(made.server_key, _pem(server_key))
+    write_private(made.server_key, _pem(server_key))
     made.server.write_bytes(server.public_bytes(serialization.Encoding.PEM))
     made.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     return made
-
-
-def make_node_key(path: Path) -> Path:
-    """Write a hospital's node key at ``path`` (OpenSSH format) and return the path of its public half."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    public = path.with_name(f"{path.name}.pub")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_private(
-        path,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        ),
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH) + b"\n"
-    )
-    return public
-
-
-def make_secret(path: Path) -> Path:
-    """Write 32 random bytes (base64) by which a SuperLink or SuperNode knows its executor."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_private(path, secrets.token_urlsafe(32).encode())
-    return path
 
 
 def _name(common: str) -> x509.Name:
@@ -155,34 +128,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    # O_EXCL: never over an existing key; 0600 from the first byte on.
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-
-
-def main() -> None:
-    """Write certificates for the hosts on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/make-certificates",
-        description="Write a certificate authority (ca.crt, for every hospital) and the coordinator's certificate "
-        "and key (server.pem, server.key) for 365 days. Existing files are never overwritten.",
-        epilog="example: scripts/make-certificates certificates federation.example.org 203.0.113.7",
-    )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write; made if absent")
-    parser.add_argument(
-        "hosts", nargs="*", metavar="HOST", help="DNS names and IP addresses of the coordinator (default: this machine)"
-    )
-    arguments = parser.parse_args()
-    try:
-        made = make_certificates(arguments.directory, arguments.hosts or LOCAL)
-    except FedFMError as error:
-        sys.exit(str(error))
-    print(f"For every hospital:       {made.authority}")
-    print(f"Stay at the coordinator:  {made.server}, {made.server_key}")
-
-
-if __name__ == "__main__":
-    main()

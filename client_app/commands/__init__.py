@@ -1,0 +1,1 @@
+"""The commands of ``fedfm-site``, by what they are about."""

@@ -1,0 +1,43 @@
+"""How every command of ``fedfm-site`` speaks: arguments, lines, JSON, errors."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fedfm.errors import FedFMError
+
+SiteFile = Annotated[Path, typer.Argument(help="The hospital's site.yaml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+
+
+def say(text: str) -> None:
+    """Print one line as it is: no markup, no colours, no line breaks of our own."""
+    Console(highlight=False, markup=False, soft_wrap=True).print(text)
+
+
+def print_json(told: dict[str, Any]) -> None:
+    """Print one JSON object on a line of its own; no NaN."""
+    sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
+
+
+@contextmanager
+def friendly() -> Iterator[None]:
+    """Turn a ``FedFMError`` into its text and exit code 2."""
+    try:
+        yield
+    except FedFMError as error:
+        complain(error)
+        raise typer.Exit(2) from None
+
+
+def complain(*errors: FedFMError) -> None:
+    """Print errors on stderr, each with its parts on lines of their own."""
+    console = Console(stderr=True, style="red", highlight=False, markup=False, soft_wrap=True)
+    for error in errors:
+        console.print(str(error).replace(" — ", "\n  "))
