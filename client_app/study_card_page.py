@@ -51,6 +51,7 @@ def page(card: Card) -> Iterator[RenderableType]:
         yield _heading(f"What one patient can lose: epsilon at delta {card.delta:.3g}")
         yield _epsilons(card.spent)
         yield _note("The study's figures hold when every round runs once. Each further run of it spends anew.")
+        yield from map(_note, card.warnings)
     yield _heading("What differs from the last approved study")
     yield from _difference(card)
     if card.refusals:

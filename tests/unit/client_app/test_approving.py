@@ -32,7 +32,9 @@ def site_file(tmp_path: Path) -> Path:
 
 
 def study(*overrides: str) -> Study:
-    found: Study = compose_study(["experiment=demo", *overrides]).value
+    found: Study = compose_study(
+        ["experiment=demo", "training.sample_rate=1", *overrides]
+    ).value  # which is quick to plan
     return found
 
 
@@ -139,9 +141,10 @@ def test_what_was_spent_before_counts(site_file: Path) -> None:
     assert audit.before == epsilon([before], made.delta)
     assert audit.after == epsilon([before, *of_split(study(), made, "audit")], made.delta) > 4
     assert audit.left == 0.0
-    (refusal,) = card.refusals
-    assert refusal.startswith("SITE-E104 ")
-    assert "audit patients" in refusal
+    assert card.refusals == ()  # a run that is under way may be approved again: the ledger ends it
+    (warning,) = card.warnings
+    assert "audit patients" in warning
+    assert warning in " ".join(run("approve", site_file, asked(site_file, study()), typed="\n").stdout.split())
 
 
 def test_every_release_of_the_plan_is_shown(site_file: Path) -> None:
@@ -161,7 +164,7 @@ def test_the_difference_is_told_setting_by_setting(site_file: Path) -> None:
     result = run("approve", site_file, asked(site_file, second), typed="\n")
     shown = " ".join(result.stdout.partition("What differs")[2].split())
     assert "Compared with demo, approved" in shown
-    for words in ("rounds 5 7", "training.sample_rate 0.2 0.5", 'task.groups ["sex", "age_band"] ["sex"]'):
+    for words in ("rounds 5 7", "training.sample_rate 1.0 0.5", 'task.groups ["sex", "age_band"] ["sex"]'):
         assert words in shown
     assert "privacy" not in shown
     assert "has changed since" not in shown
