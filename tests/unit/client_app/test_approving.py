@@ -198,3 +198,17 @@ def test_a_coordinators_words_cannot_act_on_the_screen(site_file: Path) -> None:
         "purpose       not stated"
         in run("approve", site_file, asked(site_file, study("purpose=''")), typed="\n").stdout
     )
+
+
+def test_a_long_text_does_not_scroll_the_page_away_and_is_told_from_another(site_file: Path) -> None:
+    words = "many words " * 5000
+    first, second = study(f"purpose='{words}'", "evaluation.every=2"), study(f"purpose='{words}x'")
+    run("approve", site_file, asked(site_file, first), "--yes", "hospital-a", "--by", "Ada")
+    for arguments in ((asked(site_file, second),), ()):
+        result = run("approve", site_file, *arguments, typed="\n")
+        assert len(result.stdout.splitlines()) < 90
+        assert "(55001 letters, " in " ".join(result.stdout.split())
+    shown = run("approve", site_file, asked(site_file, second), typed="\n").stdout
+    row = " ".join(shown.partition("What differs")[2].split())
+    assert row.count("many words") >= 2
+    assert len({plain(words, most=60), plain(words + "x", most=60), plain(words + "y", most=60)}) == 3
