@@ -58,7 +58,7 @@ def page(card: Card) -> Iterator[RenderableType]:
     yield from _difference(card)
     if card.refusals:
         yield _heading("The policy refuses this study")
-        yield from (_note(plain(refusal).replace(" — ", "\n    ")) for refusal in card.refusals)
+        yield from (_note(plain(refusal)) for refusal in card.refusals)
 
 
 def plain(text: str, *, most: int = _LONGEST) -> str:
