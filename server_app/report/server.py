@@ -5,7 +5,6 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from fedfm.errors import EngineError
 
@@ -32,7 +31,7 @@ class _Reports(SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
-    def list_directory(self, path: Any) -> None:
+    def list_directory(self, path: object) -> None:
         """Refuse: a folder may hold more than its reports."""
         self.send_error(HTTPStatus.NOT_FOUND)
 
@@ -42,7 +41,7 @@ class _Reports(SimpleHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing of requests: a health check asks every few seconds."""
 
 
