@@ -12,6 +12,7 @@ from rich.markdown import Markdown
 from server_app import config_command
 from server_app.commands.console import friendly
 from server_app.commands.joining import admit, certificates
+from server_app.commands.running import run, serve
 from server_app.demo_data import make_demo_data
 from server_app.settings_page import settings_page
 
@@ -22,6 +23,8 @@ app = typer.Typer(
 )
 app.command()(certificates)
 app.command()(admit)
+app.command()(run)
+app.command()(serve)
 
 Overrides = Annotated[
     list[str] | None,

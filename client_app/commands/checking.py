@@ -8,8 +8,6 @@ import typer
 from client_app.approvals import Approvals
 from client_app.audit_log import AuditLog
 from client_app.commands.console import SiteFile, complain, friendly, say
-from client_app.data.tables import column, read_table
-from client_app.data.template import parse
 from fedfm.config.compose import load_site
 from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
@@ -18,6 +16,7 @@ from fedfm.errors import DataError
 
 def check(site_file: SiteFile) -> None:
     """Check the site file and its policy, the table, ledger, approvals and audit log. Nothing is sent or spent."""
+    from client_app.data.tables import column, read_table  # noqa: PLC0415 - pandas
     from client_app.ledger import ledger_of  # noqa: PLC0415 - torch
 
     with friendly():
@@ -47,6 +46,8 @@ def check(site_file: SiteFile) -> None:
 
 def _columns_named(site: Site) -> Iterator[tuple[str, str]]:
     """Each setting that names a column of the table, and the column."""
+    from client_app.data.template import parse  # noqa: PLC0415 - pandas
+
     data = site.data
     for setting in ("patient", "label"):
         yield f"data.{setting}", getattr(data, setting)
