@@ -8,6 +8,7 @@ from client_app import releases, rounds, statistics
 from client_app.asked import Round
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
+from client_app.loss_weights import refuse_unknown
 from client_app.site import accept, agreed_plan
 from client_app.trainer import outgoing
 from client_app.trainer.incoming import check_fields
@@ -74,6 +75,7 @@ class Trainer:
         with self._lock:
             study = study_from_json(request.study)
             check_fields(request, rounds=allowed(study))
+            refuse_unknown(study)
             accept(self.site, study)
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
