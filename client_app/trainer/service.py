@@ -18,6 +18,7 @@ from client_app.trainer.calls import CALLS, Call, packed
 from client_app.trainer.incidents import as_refusal
 from client_app.trainer.incoming import message_of, request_of
 from client_app.trainer.warm import Trainer
+from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
 from fedfm.errors import EngineError, WireError
 from fedfm.wire import WIRE_VERSION, Head
@@ -140,9 +141,9 @@ def _refused(name: str, round_: int, error: Exception) -> bytes:
     return CALLS[name].answer(refusal=told).SerializeToString(deterministic=True)
 
 
-def _judged_by(_site: Site) -> dict[str, str]:
+def _judged_by(site: Site) -> dict[str, str]:
     """Return what every entry of the audit log says of the judge."""
-    return {"fedfm": version("fedfm")}
+    return {"fedfm": version("fedfm"), "policy": policy_hash(site.policy)}
 
 
 def _free(path: Path) -> None:

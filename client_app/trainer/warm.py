@@ -1,10 +1,12 @@
 """The trainer: one hospital's warm model and data, and the gate every request passes."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from client_app import releases, rounds, statistics
+from client_app.approvals import Approvals
 from client_app.asked import Round
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
@@ -24,14 +26,20 @@ Reply = TypeVar("Reply", Description, SummariseReply, TrainReply, EvaluateReply)
 class Trainer:
     """Answers one request at a time, and trusts nothing of what it is asked.
 
-    The study is read and checked anew in every request, against the schema, the site's policy
-    and its ledger, and every answer against what was asked. Model, data and cached states stay
-    loaded while the study stays the same.
+    The study is read and checked anew in every request, against the schema, the site's policy, what its people
+    approved, and its ledger; every answer against what was asked. Model, data and cached states stay loaded while the
+    study stays the same.
+
+    Args:
+        site: The hospital.
+        clock: Seconds, of which only differences count; limits how long a round of training takes.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.site = site
         self.ledger = ledger_of(site)
+        self.approvals = Approvals(site)
+        self._clock = clock
         self._lock = threading.Lock()
         self._warm: tuple[str, Prepared] | None = None
 
@@ -77,9 +85,10 @@ class Trainer:
             check_fields(request, rounds=allowed(study))
             refuse_unknown(study)
             accept(self.site, study)
+            self.approvals.check(study)
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
-            asked = Round(self.site, study, planned, self.ledger, self._prepared(study), request)
+            asked = Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock)
             reply = how(asked)
             outgoing.check(reply, asked)
             return reply
