@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from client_app.chain import Chain, Entry
+from client_app.own_files import ledger_name
 from fedfm import privacy
 from fedfm.config.site import Site
 from fedfm.errors import PolicyError, PrivacyBudgetExceeded
@@ -63,7 +64,7 @@ class Ledger:
     """The ledger of one cohort. Not for several threads at once; several processes may charge it."""
 
     def __init__(self, folder: Path, cohort: str) -> None:
-        self._chain = Chain(folder / f"ledger-{cohort}.jsonl")
+        self._chain = Chain(folder / ledger_name(cohort))
         self._charges: list[Charge] = []
         self._spent: dict[tuple[Split, str | None], _Steps] = defaultdict(lambda: defaultdict(int))
         self._units: set[str] = set()
