@@ -21,6 +21,7 @@ from typing import Any
 
 from client_app.seals import START, damaged, recovered, sealed, verified, written_before
 from fedfm.errors import DataError
+from fedfm.wire import Head
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,16 @@ class Chain:
             with _locked(file, fcntl.LOCK_SH):
                 self._verify(_bytes_of(file))
         return self._entries
+
+    def head(self) -> Head:
+        """Return the number of entries, and the seal of the last; empty where there is none. Raises like ``read``."""
+        entries = self.read()
+        return Head(len(entries), str(entries[-1]["seal"])) if entries else Head()
+
+    def holds(self, head: Head) -> bool:
+        """Whether the file goes on from this head, which was told before; 0 entries: any does. Raises like ``read``."""
+        own = self.read()
+        return not head.entries or (0 < head.entries <= len(own) and own[head.entries - 1]["seal"] == head.seal)
 
     def append(self, entry: Mapping[str, Any], *, check: Check | None = None) -> Entry:
         """Add one entry and return it with its ``n`` (from 1), ``previous`` and ``seal``.

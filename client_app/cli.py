@@ -5,8 +5,8 @@ What needs torch is imported by the command that needs it: joining a federation 
 
 import typer
 
+from client_app.commands import auditing
 from client_app.commands.approving import approve, withdraw
-from client_app.commands.auditing import audit
 from client_app.commands.checking import check
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
@@ -20,7 +20,7 @@ app.command()(check)
 app.command()(approve)
 app.command()(withdraw)
 app.command()(budget)
-app.command()(audit)
+app.add_typer(auditing.app, name="audit")
 app.command()(compare)
 app.command()(explain)
 app.command("privacy-report")(privacy_report)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from client_app.chain import Chain, Entry
+from client_app.own_files import ledger_name
 from fedfm import privacy
 from fedfm.config.site import Site
 from fedfm.errors import PolicyError, PrivacyBudgetExceeded
 from fedfm.privacy import Release
+from fedfm.wire import Head
 
 Split = Literal["train", "audit", "test"]
 SPLITS: tuple[Split, ...] = ("train", "audit", "test")
@@ -62,7 +64,7 @@ class Ledger:
     """The ledger of one cohort. Not for several threads at once; several processes may charge it."""
 
     def __init__(self, folder: Path, cohort: str) -> None:
-        self._chain = Chain(folder / f"ledger-{cohort}.jsonl")
+        self._chain = Chain(folder / ledger_name(cohort))
         self._charges: list[Charge] = []
         self._spent: dict[tuple[Split, str | None], _Steps] = defaultdict(lambda: defaultdict(int))
         self._units: set[str] = set()
@@ -82,10 +84,9 @@ class Ledger:
         self._take(self._chain.read())
         return list(self._charges)
 
-    def head(self) -> tuple[int, str]:
+    def head(self) -> Head:
         """Return the number of entries, and the seal of the last; empty where there is none."""
-        entries = self._chain.read()
-        return len(entries), str(entries[-1]["seal"]) if entries else ""
+        return self._chain.head()
 
     def check_not_older(self, entries: int, seal: str) -> None:
         """Refuse to go on with a ledger that is older than what the coordinator has heard of it.
@@ -97,8 +98,7 @@ class Ledger:
         Raises:
             PolicyError: This ledger is shorter, or another: a copy from before was put in its place, or it is lost.
         """
-        own = self._chain.read()
-        if entries and not (0 < entries <= len(own) and own[entries - 1]["seal"] == seal):
+        if not self._chain.holds(Head(entries, seal)):
             raise PolicyError(
                 "SITE-E116",
                 "the privacy ledger is older than the one that the coordinator has heard of, or another one",

@@ -20,7 +20,10 @@ from client_app.reweighting import (
     weights_of,
 )
 from client_app.scores import logits_of, owners_of
+from fedfm.config.problems import shown
 from fedfm.config.site import Group
+from fedfm.config.study import Study
+from fedfm.errors import ConfigError
 from fedfm.plan import sd
 
 
@@ -32,6 +35,24 @@ def loss_weights(asked: Round) -> Tensor:
     """
     rule = REWEIGHTINGS.get(asked.study.reweighting.rule)
     return asked.prepared.train.weights if rule is None else rule(asked)
+
+
+def refuse_unknown(study: Study) -> None:
+    """Refuse a rule that this site does not have: examples would go on as if no weights had been asked for.
+
+    Raises:
+        ConfigError: With the rules that there are.
+    """
+    rule = study.reweighting.rule
+    if rule not in REWEIGHTINGS and rule != "none":
+        raise ConfigError(
+            "STUDY-E034",
+            "no rule of this name at the site",
+            where="study received reweighting.rule",
+            found=shown(rule),
+            allowed=", ".join(["none", *REWEIGHTINGS]),
+            fix="use the same fedfm version at the coordinator and at the site",
+        )
 
 
 def fixed_weights(asked: Round) -> Tensor:

@@ -10,6 +10,11 @@ from fedfm.arrays import Arrays, from_bytes, to_bytes
 from fedfm.errors import DataError, WireError
 
 
+def ledger_name(cohort: str) -> str:
+    """Return the name of a cohort's ledger in the state folder."""
+    return f"ledger-{cohort}.jsonl"
+
+
 def keep(path: Path, data: bytes) -> None:
     """Write the file whole, or leave the one that was there.
 

@@ -15,7 +15,12 @@ START = "0" * 64
 def sealed(entry: Mapping[str, Any], *, number: int, previous: str) -> bytes:
     """Return the line of an entry: JSON with its ``n``, the seal before and its own, and a line feed."""
     body = {**entry, "n": number, "previous": previous}
-    return json.dumps({**body, "seal": _seal(body)}, sort_keys=True).encode() + b"\n"
+    return line_of({**body, "seal": _seal(body)})
+
+
+def line_of(entry: Mapping[str, Any]) -> bytes:
+    """Return the line of a whole entry: the only way to write it that is read."""
+    return json.dumps(entry, sort_keys=True).encode() + b"\n"
 
 
 def verified(
@@ -79,12 +84,16 @@ def damaged(what: str, path: Path, number: int = 0) -> DataError:
 
 
 def _follower(line: bytes, number: object, previous: object) -> dict[str, Any] | None:
-    """Return the entry of a line if it is the one of this number, and follows from that seal."""
+    """Return the entry of a line if it is the one of this number, follows from that seal, and is written as we write.
+
+    Another way to write the same entry is an edit as well: a seal of what it says would not notice a blank more.
+    """
     entry = _parsed(line)
     seal = entry.pop("seal", None)
     if entry.get("previous") != previous or entry.get("n") != number or seal != _seal(entry):
         return None
-    return {**entry, "seal": seal}
+    whole = {**entry, "seal": seal}
+    return whole if line == line_of(whole) else None
 
 
 def _drafted(draft: bytes) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from fedfm.errors import IncompatibleUpdate, WireError
+from fedfm.array_headers import check_float32, places
+from fedfm.errors import IncompatibleUpdate
 
 Arrays = dict[str, NDArray[np.float32]]
 """Named trainable parameters, or their update (after - before)."""
@@ -72,7 +72,7 @@ def to_bytes(arrays: Arrays) -> bytes:
         WireError: An array is not float32.
     """
     for name, array in arrays.items():
-        _check_float32(name, array.dtype.name)
+        check_float32(name, array.dtype.name)
     return safetensors.numpy.save({name: np.array(arrays[name], order="C") for name in sorted(arrays)})
 
 
@@ -80,23 +80,9 @@ def from_bytes(data: bytes) -> Arrays:
     """Return the arrays of a safetensors document, as writable copies.
 
     Raises:
-        WireError: The bytes are not a whole safetensors document, or an array is not float32.
+        WireError: The bytes are not a whole safetensors document, hold anything else, or an array is not float32.
     """
-    try:
-        arrays = safetensors.numpy.load(data)
-    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that numpy has no name for
-        raise WireError(
-            "WIRE-E012",
-            "the parameters cannot be read",
-            found=f"{len(data)} bytes that are not a whole safetensors document of known types",
-            allowed="safetensors with float32 arrays",
-            fix="send the message again; if it persists, compare the fedfm versions of both ends",
-        ) from error
-    for name, array in arrays.items():
-        _check_float32(name, array.dtype.name)
-    return {name: array.copy() for name, array in arrays.items()}
-
-
-def _check_float32(name: str, dtype: str) -> None:
-    if dtype != "float32":
-        raise WireError("WIRE-E013", f"the array {name} is not float32", found=dtype, allowed="float32")
+    return {
+        name: np.frombuffer(data[place.begin : place.end], "<f4").reshape(place.shape).astype(np.float32)
+        for name, place in places(data).items()
+    }

@@ -5,13 +5,28 @@ Docstrings begin with the direction. How they travel inside Flower: ``fedfm.wire
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
+
+
+class Head(NamedTuple):
+    """How long a site's ledger or audit log is, and the seal of its last entry; empty where there is none."""
+
+    entries: int = 0
+    seal: str = ""
+
+
+class Heads(NamedTuple):
+    """What a site tells of its files with each answer, and hears back with each request."""
+
+    ledger: Head = Head()
+    audit: Head = Head()
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,9 @@ class PrivacySpent:
         entries: Length of the site's ledger; never falls. The coordinator keeps it and says it back
             (``Request.ledger_entries``), so that a site notices an older ledger in the place of its own.
         seal: Seal of the ledger's last entry; empty where there is none.
+        audit_entries: Length of the site's audit log when the answer was made: the request is in it, the answer is
+            not yet. 0 where the site keeps none (a trainer inside the ClientApp's process). Said back like ``entries``.
+        audit_seal: Seal of the last of these entries; empty for none.
     """
 
     unit: str
@@ -42,6 +60,8 @@ class PrivacySpent:
     noise_multiplier: float
     entries: int = 0
     seal: str = ""
+    audit_entries: int = 0
+    audit_seal: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,8 @@ class Request:
             study does not ask for them, and before they are pooled.
         ledger_entries: What the coordinator last heard of this site's ledger: its length; 0 for nothing.
         ledger_seal: The seal of the last of these entries; empty for nothing.
+        audit_entries: What the coordinator last heard of this site's audit log: its length; 0 for nothing.
+        audit_seal: The seal of the last of these entries; empty for nothing.
     """
 
     run: str
@@ -71,6 +93,8 @@ class Request:
     statistics: Arrays = field(default_factory=dict)
     ledger_entries: int = 0
     ledger_seal: str = ""
+    audit_entries: int = 0
+    audit_seal: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,29 @@ import numpy as np
 from flwr.app import RecordDict
 
 from fedfm.records import Table, changed, checked, read, read_arrays, read_numbers, write, write_arrays, write_numbers
-from fedfm.wire import WIRE_VERSION, Description, EvaluateReply, PrivacySpent, Request, SummariseReply, TrainReply
+from fedfm.wire import (
+    WIRE_VERSION,
+    Description,
+    EvaluateReply,
+    Heads,
+    PrivacySpent,
+    Request,
+    SummariseReply,
+    TrainReply,
+)
 
 # The records of each message and the fields in them; the others ("arrays", "groups" …) are free in their names.
 _SPENT_FLOATS = ("delta", "train", "audit", "test", "run", "planned", "noise_multiplier")
-_PRIVACY = {**dict.fromkeys(_SPENT_FLOATS, float), "entries": int}
-_SPENT = {"unit": str, "seal": str}
+_PRIVACY = {**dict.fromkeys(_SPENT_FLOATS, float), "entries": int, "audit_entries": int}
+_SPENT = {"unit": str, "seal": str, "audit_seal": str}
 _EVALUATE_FLOATS = (
     *("cells_sd", "explanation_sd", "groups_sd", "losses_sd", "audit_groups_sd", "alone_sd"),
     *("terms_sd", "term_documents_sd", "seconds"),
 )
 _TABLES = ("cells", "alone", "terms")
 _REQUEST: Table = {
-    "text": {"run": str, "study": str, "layout": str, "ledger_seal": str},
-    "numbers": {"round": int, "ledger_entries": int},
+    "text": {"run": str, "study": str, "layout": str, "ledger_seal": str, "audit_seal": str},
+    "numbers": {"round": int, "ledger_entries": int, "audit_entries": int},
 }
 _REQUEST_ARRAYS = {"arrays": "parameters", "frozen": "frozen", "statistics": "statistics"}
 _DESCRIPTION: Table = {
@@ -56,9 +65,13 @@ def request_to_records(request: Request) -> RecordDict:
     return written
 
 
-def with_ledger(records: RecordDict, entries: int, seal: str) -> RecordDict:
-    """Return a written request with another ``ledger_entries`` and ``ledger_seal``; arrays are shared, not copied."""
-    return changed(records, text={"ledger_seal": seal}, numbers={"ledger_entries": entries})
+def with_heads(records: RecordDict, heads: Heads) -> RecordDict:
+    """Return a written request that says back these heads of the site's files; arrays are shared, not copied."""
+    return changed(
+        records,
+        text={"ledger_seal": heads.ledger.seal, "audit_seal": heads.audit.seal},
+        numbers={"ledger_entries": heads.ledger.entries, "audit_entries": heads.audit.entries},
+    )
 
 
 def request_from_records(records: RecordDict) -> Request:

@@ -69,7 +69,7 @@ def read_update(message: Message, question: Question, *, like: Arrays) -> TrainR
         steps=(reply.steps, question.study.training.local_steps),
     )
     _screen_check(reply, question)
-    screen_account(**vars(reply.privacy), seconds=reply.seconds)
+    screen_account(reply.privacy, seconds=reply.seconds)
     return reply
 
 
@@ -105,7 +105,7 @@ def read_counts(message: Message, question: Question) -> EvaluateReply:
         terms_sd=(reply.terms.size, reply.terms_sd),
         term_documents_sd=(reply.terms.size, reply.term_documents_sd),
     )
-    screen_account(**vars(reply.privacy), seconds=reply.seconds)
+    screen_account(reply.privacy, seconds=reply.seconds)
     evaluate([reply], positive=positive_class(study.task))  # what fails alone would fail all together
     return reply
 

@@ -10,7 +10,7 @@ from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.errors import IncompatibleUpdate
 from fedfm.wire import Description, Request
-from fedfm.wire_records import description_from_records, request_to_records, with_ledger
+from fedfm.wire_records import description_from_records, request_to_records, with_heads
 from server_app.ledgers import Ledgers
 from server_app.refusals import refusal, refusal_of
 from server_app.report.events import EventLog, SiteJoined, SiteLeftOut
@@ -83,7 +83,7 @@ class Roster:
         asked = [node for node in newcomers if self._is_wanted(node.name)]
         questions = [
             Message(
-                with_ledger(self._question, *self.ledgers.of(node.name)),
+                with_heads(self._question, self.ledgers.of(node.name)),
                 dst_node_id=node.node_id,
                 message_type="query.describe",
             )
@@ -120,7 +120,7 @@ class Roster:
             description = description_from_records(reply.content)
             self._check(description, node_id)
             screen_cohort(description.declared_patients)
-            screen_account(**vars(description.privacy))
+            screen_account(description.privacy)
             self.ledgers.note(description.site, description.privacy)
         except Exception as problem:  # whatever one site sends, the others go on
             self._refuse(node_id, round_number, *refusal_of(problem))

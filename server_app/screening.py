@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays, check_layout, layout
 from fedfm.errors import IncompatibleUpdate
+from fedfm.wire import PrivacySpent
 
 MAX_UPDATE = 100.0
 """Largest magnitude of an entry of an update; trained parameters are of order 1, so only a fault comes near."""
@@ -23,7 +24,7 @@ MAX_SPENT = 1e12
 """Largest finite epsilon or noise multiplier; an epsilon beyond it is no guarantee, and is said as infinity."""
 
 MAX_ENTRIES = 2**53
-"""Longest ledger that a site may report."""
+"""Longest ledger or audit log that a site may report."""
 
 MAX_NOISE = 1e4
 """Largest standard deviation of a count or a sum, in patients or documents; beyond it no figure could be given."""
@@ -154,42 +155,40 @@ def screen_cohort(declared_patients: int) -> None:
     within("ROUND-E012", "declared_patients", declared_patients, (1, MAX_PATIENTS))
 
 
-def screen_account(
-    *,
-    unit: str,
-    delta: float,
-    noise_multiplier: float,
-    entries: int,
-    seal: str,
-    seconds: float = 0.0,
-    **epsilons: float,
-) -> None:
+def screen_account(spent: PrivacySpent, *, seconds: float = 0.0) -> None:
     """Let through only what can be: time and privacy are reported, and a report must not fail over them.
 
     Epsilons may be infinite, which is how a site says that a split has no guarantee.
 
     Args:
-        unit: Unit of privacy, as ``fedfm.wire.PrivacySpent`` names it, like all that follows.
-        delta: In (0, 1).
-        noise_multiplier: At least 0.
-        entries: Length of the site's ledger.
-        seal: 64 hexadecimal digits, or empty for an empty ledger.
+        spent: Delta in (0, 1), epsilons and noise at least 0, lengths at least 0, seals of 64 hexadecimal digits.
         seconds: How long the site says that it took; at least 0.
-        epsilons: Every epsilon by its name; at least 0.
 
     Raises:
         IncompatibleUpdate: A number out of its range, or a unit that does not exist.
     """
     within("ROUND-E019", "seconds", seconds, (0.0, MAX_SECONDS))
-    if unit not in _UNITS:
-        raise IncompatibleUpdate("ROUND-E019", "no such unit of privacy", found=unit[:20], allowed=", ".join(_UNITS))
-    if not 0 < delta < 1:
-        raise IncompatibleUpdate("ROUND-E019", "delta is out of range", found=f"{delta:g}", allowed="between 0 and 1")
-    within("ROUND-E019", "noise_multiplier", noise_multiplier, (0.0, MAX_SPENT))
-    within("ROUND-E019", "entries", entries, (0, MAX_ENTRIES))
-    if bool(seal) != bool(entries) or not re.fullmatch(r"([0-9a-f]{64})?", seal):
-        raise IncompatibleUpdate("ROUND-E019", "no seal of a ledger", found=seal[:20], allowed="64 hexadecimal digits")
-    for name, epsilon in epsilons.items():
+    if spent.unit not in _UNITS:
+        raise IncompatibleUpdate(
+            "ROUND-E019", "no such unit of privacy", found=spent.unit[:20], allowed=", ".join(_UNITS)
+        )
+    if not 0 < spent.delta < 1:
+        raise IncompatibleUpdate(
+            "ROUND-E019", "delta is out of range", found=f"{spent.delta:g}", allowed="between 0 and 1"
+        )
+    within("ROUND-E019", "noise_multiplier", spent.noise_multiplier, (0.0, MAX_SPENT))
+    for what, entries, seal in (
+        ("ledger", spent.entries, spent.seal),
+        ("audit log", spent.audit_entries, spent.audit_seal),
+    ):
+        within("ROUND-E019", f"entries of the {what}", entries, (0, MAX_ENTRIES))
+        if bool(seal) != bool(entries) or not re.fullmatch(r"([0-9a-f]{64})?", seal):
+            allowed = "64 hexadecimal digits"
+            raise IncompatibleUpdate(
+                "ROUND-E019", f"no seal in the account of the {what}", found=seal[:20], allowed=allowed
+            )
+    for name in ("train", "audit", "test", "run", "planned"):
+        epsilon = getattr(spent, name)
         if epsilon != math.inf:
             within("ROUND-E019", f"epsilon ({name})", epsilon, (0.0, MAX_SPENT))
 

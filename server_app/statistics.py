@@ -13,7 +13,7 @@ from fedfm.config.study import Study
 from fedfm.plan import default_delta, plan, sd
 from fedfm.statistics import Statistics, bound, pooled
 from fedfm.wire import Request, SummariseReply
-from fedfm.wire_records import request_to_records, summarise_reply_from_records, with_ledger
+from fedfm.wire_records import request_to_records, summarise_reply_from_records, with_heads
 from server_app.refusals import refusal, refusal_of
 from server_app.report.events import EventLog, Noised, SiteLeftOut, SiteSummarised, StatisticsPooled
 from server_app.roster import Member, Roster
@@ -39,7 +39,7 @@ def gather_sums(
     content, minutes = request_to_records(Request(run, study_to_json(study), 0, "")), study.round_minutes
     messages = [
         Message(
-            with_ledger(content, *roster.ledgers.of(member.site)),
+            with_heads(content, roster.ledgers.of(member.site)),
             member.node_id,
             "query.summarise",
             ttl=60 * minutes + 60,
@@ -122,7 +122,7 @@ def _columns(study: Study, found: Statistics) -> dict[str, dict[str, Noised]]:
 
 
 def _screen(reply: SummariseReply, member: Member, *, study: Study, size: int) -> None:
-    screen_account(**vars(reply.privacy), seconds=reply.seconds)
+    screen_account(reply.privacy, seconds=reply.seconds)
     declared, least = member.declared_patients, bound(study)
     delta = default_delta(declared) if study.privacy.delta is None else study.privacy.delta
     release = plan(study, delta=delta).statistics

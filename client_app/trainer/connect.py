@@ -14,7 +14,7 @@ import grpc
 from client_app.trainer import messages
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
-from fedfm.errors import EngineError, FedFMError
+from fedfm.errors import EngineError, FedFMError, WireError
 from fedfm.wire import Description, EvaluateReply, Request, SummariseReply, TrainReply
 
 Answer = TypeVar("Answer", pb.DescribeAnswer, pb.SummariseAnswer, pb.TrainAnswer, pb.EvaluateAnswer)
@@ -110,7 +110,14 @@ class SocketTrainer:
             raise FedFMError.received(answer.refusal.code, answer.refusal.text)
         return answer
 
-    def _unreachable(self, error: grpc.RpcError) -> EngineError:
+    def _unreachable(self, error: grpc.RpcError) -> FedFMError:
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return WireError(
+                "SITE-E137",
+                "the request is larger than the trainer takes",
+                where=self._path,
+                fix="train fewer parameters (adapter=head)",
+            )
         return EngineError(
             "SITE-E153",
             "the trainer does not answer",

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from client_app.trainer import trainer_pb2 as pb
 from fedfm.arrays import Arrays, from_bytes, to_bytes
-from fedfm.errors import WireError
 from fedfm.wire import WIRE_VERSION, Description, EvaluateReply, PrivacySpent, Request, SummariseReply, TrainReply
 
 
@@ -23,6 +22,8 @@ def request_to_proto(request: Request) -> pb.Request:
         statistics=_packed(request.statistics),
         ledger_entries=request.ledger_entries,
         ledger_seal=request.ledger_seal,
+        audit_entries=request.audit_entries,
+        audit_seal=request.audit_seal,
         frozen=_packed(request.frozen),
     )
 
@@ -31,16 +32,8 @@ def request_from_proto(message: pb.Request) -> Request:
     """Return the request that ``message`` carries.
 
     Raises:
-        WireError: Another wire version, or parameters that are no safetensors of float32.
+        WireError: Parameters that are no safetensors of float32.
     """
-    if message.wire_version != WIRE_VERSION:
-        raise WireError(
-            "SITE-E141",
-            "the ClientApp speaks another wire version than this trainer",
-            found=str(message.wire_version),
-            allowed=str(WIRE_VERSION),
-            fix="use the same fedfm version at the coordinator and at the site",
-        )
     return Request(
         run=message.run,
         study=message.study_json,
@@ -50,6 +43,8 @@ def request_from_proto(message: pb.Request) -> Request:
         statistics=_unpacked(message.statistics),
         ledger_entries=message.ledger_entries,
         ledger_seal=message.ledger_seal,
+        audit_entries=message.audit_entries,
+        audit_seal=message.audit_seal,
         frozen=_unpacked(message.frozen),
     )
 
@@ -219,6 +214,8 @@ def _spent_to_proto(spent: PrivacySpent) -> pb.PrivacySpent:
         noise_multiplier=spent.noise_multiplier,
         entries=spent.entries,
         seal=spent.seal,
+        audit_entries=spent.audit_entries,
+        audit_seal=spent.audit_seal,
     )
 
 
@@ -234,4 +231,6 @@ def _spent_from_proto(message: pb.PrivacySpent) -> PrivacySpent:
         noise_multiplier=message.noise_multiplier,
         entries=message.entries,
         seal=message.seal,
+        audit_entries=message.audit_entries,
+        audit_seal=message.audit_seal,
     )

@@ -3,106 +3,86 @@
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from concurrent import futures
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
-from google.protobuf.message import Message as Proto
 
 from client_app.audit_log import AuditLog
-from client_app.trainer import messages
 from client_app.trainer import trainer_pb2 as pb
+from client_app.trainer.calls import CALLS, Call, packed
 from client_app.trainer.incidents import as_refusal
-from client_app.trainer.trainer_pb2_grpc import TrainerServicer, add_TrainerServicer_to_server
+from client_app.trainer.incoming import message_of, request_of
 from client_app.trainer.warm import Trainer
-from fedfm.errors import EngineError, FedFMError
-from fedfm.wire import WIRE_VERSION, Request
+from fedfm.config.policy import policy_hash
+from fedfm.config.site import Site
+from fedfm.errors import EngineError, WireError
+from fedfm.wire import WIRE_VERSION, Head
 
 logger = logging.getLogger(__name__)
 
+SERVICE = pb.DESCRIPTOR.services_by_name["Trainer"].full_name
 MAX_MESSAGE_BYTES = 512 * 2**20
+MOST_AT_ONCE = 8  # requests that wait or are answered; each holds its arrays
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 ]
 _LONGEST_SOCKET_PATH = 100  # Linux allows 107 bytes; gRPC fails on longer ones without saying why
 
-Answer = TypeVar("Answer", bound=Proto)
 
-
-class Service(TrainerServicer):
-    """The calls of ``trainer.proto``; each request and each answer goes to the audit log."""
+class Service:
+    """The calls of ``trainer.proto``, on bytes; what enters and what leaves goes to the audit log as it is."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._log = AuditLog(Path(trainer.site.state))
+        self._log = AuditLog(Path(trainer.site.state), beside=_judged_by(trainer.site))
+        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
-    def Describe(self, request: pb.Request, context: grpc.ServicerContext) -> pb.DescribeAnswer:  # noqa: N802
-        """Answer with a description or a refusal."""
+    def answer(self, name: str, data: bytes) -> bytes:
+        """Return the answer to a request, or the refusal; in the audit log before it is returned.
 
-        def answer(asked: Request) -> pb.DescribeAnswer:
-            return pb.DescribeAnswer(description=messages.description_to_proto(self._trainer.describe(asked)))
+        The answer states the head that the log had before it: the request is in there, the answer is not.
 
-        return self._answered("Describe", request, answer, lambda refusal: pb.DescribeAnswer(refusal=refusal))
-
-    def Summarise(self, request: pb.Request, context: grpc.ServicerContext) -> pb.SummariseAnswer:  # noqa: N802
-        """Answer with sums over training patients, or a refusal."""
-
-        def answer(asked: Request) -> pb.SummariseAnswer:
-            return pb.SummariseAnswer(reply=messages.summarise_reply_to_proto(self._trainer.summarise(asked)))
-
-        return self._answered("Summarise", request, answer, lambda refusal: pb.SummariseAnswer(refusal=refusal))
-
-    def Train(self, request: pb.Request, context: grpc.ServicerContext) -> pb.TrainAnswer:  # noqa: N802
-        """Answer with an update or a refusal."""
-
-        def answer(asked: Request) -> pb.TrainAnswer:
-            return pb.TrainAnswer(reply=messages.train_reply_to_proto(self._trainer.train(asked)))
-
-        return self._answered("Train", request, answer, lambda refusal: pb.TrainAnswer(refusal=refusal))
-
-    def Evaluate(self, request: pb.Request, context: grpc.ServicerContext) -> pb.EvaluateAnswer:  # noqa: N802
-        """Answer with sums or a refusal."""
-
-        def answer(asked: Request) -> pb.EvaluateAnswer:
-            return pb.EvaluateAnswer(reply=messages.evaluate_reply_to_proto(self._trainer.evaluate(asked)))
-
-        return self._answered("Evaluate", request, answer, lambda refusal: pb.EvaluateAnswer(refusal=refusal))
-
-    def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusAnswer:  # noqa: N802
-        """Answer at once, also while a round is under way."""
-        return pb.StatusAnswer(wire_version=WIRE_VERSION, fedfm_version=version("fedfm"), site=self._trainer.site.id)
-
-    def _answered(
-        self,
-        call: str,
-        request: pb.Request,
-        answer: Callable[[Request], Answer],
-        refused: Callable[[pb.Refusal], Answer],
-    ) -> Answer:
+        Guarantees:
+            What cannot be written down does not leave, but for the code that says so.
+        """
+        asked = _named(data)
         try:
-            self._note(self._log.entered, call, request, request)
-            result = answer(messages.request_from_proto(request))
+            self._log.entered(name, data, run=asked.run[:80], round_=asked.round)
+            answer = self._replied(CALLS[name], data)
         except Exception as error:
-            result = self._refused(call, request, error, refused)
+            answer = _refused(name, asked.round, error)
         try:
-            self._note(self._log.left, f"{call}Answer", result, request)
-        except FedFMError as error:  # what cannot be written down does not leave
-            result = self._refused(call, request, error, refused)
-        return result
+            self._log.left(f"{name}Answer", answer, run=asked.run[:80], round_=asked.round)
+        except Exception as error:
+            answer = _refused(name, asked.round, error)
+        return answer
 
-    def _refused(
-        self, call: str, request: pb.Request, error: Exception, refused: Callable[[pb.Refusal], Answer]
-    ) -> Answer:
-        refusal = as_refusal(error)
-        logger.warning("%s of round %d refused: %s", call, request.round, refusal)
-        return refused(pb.Refusal(code=refusal.code, text=str(refusal)))
+    def status(self) -> bytes:
+        """Answer at once, also while a round is under way."""
+        told = pb.StatusAnswer(wire_version=WIRE_VERSION, fedfm_version=version("fedfm"), site=self._trainer.site.id)
+        return told.SerializeToString()
 
-    def _note(self, record: Callable[..., None], kind: str, message: Proto, request: pb.Request) -> None:
-        record(kind, message.SerializeToString(), run=request.run[:80], round_=request.round)
+    def _replied(self, call: Call, data: bytes) -> bytes:
+        if not self._places.acquire(blocking=False):
+            raise EngineError(
+                "SITE-E139",
+                "the trainer has too many requests at once",
+                allowed=f"{MOST_AT_ONCE}, of which it answers one after the other",
+                fix="the coordinator asks again when the others are answered",
+            )
+        try:
+            request = request_of(message_of(data), with_arrays=call.with_arrays)
+            self._log.check_not_older(Head(request.audit_entries, request.audit_seal))
+            reply = call.ask(self._trainer, request)
+            return packed(call, reply, self._log.head())
+        finally:
+            self._places.release()
 
 
 def serve(trainer: Trainer, path: Path) -> grpc.Server:
@@ -112,8 +92,8 @@ def serve(trainer: Trainer, path: Path) -> grpc.Server:
         EngineError: The path is too long, in use, or cannot be made.
     """
     _free(path)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=OPTIONS)
-    add_TrainerServicer_to_server(Service(trainer), server)
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=2 * MOST_AT_ONCE), options=OPTIONS)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers(Service(trainer))),))
     old_mask = os.umask(0o007)
     try:
         server.add_insecure_port(f"unix:{path}")
@@ -125,6 +105,45 @@ def serve(trainer: Trainer, path: Path) -> grpc.Server:
         os.umask(old_mask)
     server.start()
     return server
+
+
+def handlers(service: Service) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
+    """Return what answers each call; bytes in, bytes out, so that gRPC parses and writes nothing by itself."""
+    answers = {name: partial(service.answer, name) for name in CALLS} | {"Status": lambda _: service.status()}
+    return {name: grpc.unary_unary_rpc_method_handler(_silent(answer)) for name, answer in answers.items()}
+
+
+def _silent(answer: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    """Let no error get to gRPC, which would send its text; nor end a thread, which would leave the caller waiting."""
+
+    def answered(data: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return answer(data)
+        except BaseException as error:
+            context.abort(grpc.StatusCode.INTERNAL, str(as_refusal(error)))
+            raise  # not reached: abort raises, and gRPC sends no other text than that
+
+    return answered
+
+
+def _named(data: bytes) -> pb.Request:
+    """Return the message for the names that the log notes; an empty one where it cannot be read."""
+    try:
+        return message_of(data)
+    except WireError:
+        return pb.Request()
+
+
+def _refused(name: str, round_: int, error: Exception) -> bytes:
+    refusal = as_refusal(error)
+    logger.warning("%s of round %d refused: %s", name, round_, refusal)
+    told = pb.Refusal(code=refusal.code, text=str(refusal))
+    return CALLS[name].answer(refusal=told).SerializeToString(deterministic=True)
+
+
+def _judged_by(site: Site) -> dict[str, str]:
+    """Return what every entry of the audit log says of the judge."""
+    return {"fedfm": version("fedfm"), "policy": policy_hash(site.policy)}
 
 
 def _free(path: Path) -> None:

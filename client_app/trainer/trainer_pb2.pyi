@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Request(_message.Message):
-    __slots__ = ("wire_version", "run", "study_json", "round", "layout", "parameters", "statistics", "ledger_entries", "ledger_seal", "frozen")
+    __slots__ = ("wire_version", "run", "study_json", "round", "layout", "parameters", "statistics", "ledger_entries", "ledger_seal", "frozen", "audit_entries", "audit_seal")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STUDY_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class Request(_message.Message):
     LEDGER_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     LEDGER_SEAL_FIELD_NUMBER: _ClassVar[int]
     FROZEN_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_SEAL_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     run: str
     study_json: str
@@ -28,7 +30,9 @@ class Request(_message.Message):
     ledger_entries: int
     ledger_seal: str
     frozen: bytes
-    def __init__(self, wire_version: _Optional[int] = ..., run: _Optional[str] = ..., study_json: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., parameters: _Optional[bytes] = ..., statistics: _Optional[bytes] = ..., ledger_entries: _Optional[int] = ..., ledger_seal: _Optional[str] = ..., frozen: _Optional[bytes] = ...) -> None: ...
+    audit_entries: int
+    audit_seal: str
+    def __init__(self, wire_version: _Optional[int] = ..., run: _Optional[str] = ..., study_json: _Optional[str] = ..., round: _Optional[int] = ..., layout: _Optional[str] = ..., parameters: _Optional[bytes] = ..., statistics: _Optional[bytes] = ..., ledger_entries: _Optional[int] = ..., ledger_seal: _Optional[str] = ..., frozen: _Optional[bytes] = ..., audit_entries: _Optional[int] = ..., audit_seal: _Optional[str] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
@@ -43,7 +47,7 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class PrivacySpent(_message.Message):
-    __slots__ = ("unit", "delta", "train", "audit", "test", "run", "planned", "noise_multiplier", "entries", "seal")
+    __slots__ = ("unit", "delta", "train", "audit", "test", "run", "planned", "noise_multiplier", "entries", "seal", "audit_entries", "audit_seal")
     UNIT_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +58,8 @@ class PrivacySpent(_message.Message):
     NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     SEAL_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_SEAL_FIELD_NUMBER: _ClassVar[int]
     unit: str
     delta: float
     train: float
@@ -64,7 +70,9 @@ class PrivacySpent(_message.Message):
     noise_multiplier: float
     entries: int
     seal: str
-    def __init__(self, unit: _Optional[str] = ..., delta: _Optional[float] = ..., train: _Optional[float] = ..., audit: _Optional[float] = ..., test: _Optional[float] = ..., run: _Optional[float] = ..., planned: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., entries: _Optional[int] = ..., seal: _Optional[str] = ...) -> None: ...
+    audit_entries: int
+    audit_seal: str
+    def __init__(self, unit: _Optional[str] = ..., delta: _Optional[float] = ..., train: _Optional[float] = ..., audit: _Optional[float] = ..., test: _Optional[float] = ..., run: _Optional[float] = ..., planned: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., entries: _Optional[int] = ..., seal: _Optional[str] = ..., audit_entries: _Optional[int] = ..., audit_seal: _Optional[str] = ...) -> None: ...
 
 class Description(_message.Message):
     __slots__ = ("site", "declared_patients", "layout", "device", "groups", "privacy")

@@ -1,6 +1,5 @@
 """The trainer: one hospital's warm model and data, and the gate every request passes."""
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -11,15 +10,15 @@ from client_app.approvals import Approvals
 from client_app.asked import Round
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
+from client_app.loss_weights import refuse_unknown
 from client_app.site import accept, agreed_plan
+from client_app.trainer import outgoing
+from client_app.trainer.incoming import check_fields
 from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
-from fedfm.errors import WireError
 from fedfm.schedule import closing_round
 from fedfm.wire import Description, EvaluateReply, Request, SummariseReply, TrainReply
-
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 Reply = TypeVar("Reply", Description, SummariseReply, TrainReply, EvaluateReply)
 
@@ -28,7 +27,8 @@ class Trainer:
     """Answers one request at a time, and trusts nothing of what it is asked.
 
     The study is read and checked anew in every request, against the schema, the site's policy, what its people
-    approved, and its ledger. Model, data and cached states stay loaded while the study stays the same.
+    approved, and its ledger; every answer against what was asked. Model, data and cached states stay loaded while the
+    study stays the same.
 
     Args:
         site: The hospital.
@@ -82,12 +82,16 @@ class Trainer:
     def _answer(self, request: Request, how: Callable[[Round], Reply], *, allowed: Callable[[Study], range]) -> Reply:
         with self._lock:
             study = study_from_json(request.study)
-            _check_names(request, allowed(study))
+            check_fields(request, rounds=allowed(study))
+            refuse_unknown(study)
             accept(self.site, study)
             planned = agreed_plan(self.site, study)
             self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
-            return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock))
+            asked = Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock)
+            reply = how(asked)
+            outgoing.check(reply, asked)
+            return reply
 
     def _prepared(self, study: Study) -> Prepared:
         key = study_to_json(study)
@@ -108,15 +112,3 @@ def _training_rounds(study: Study) -> range:
 
 def _evaluation_rounds(study: Study) -> range:
     return range(1, closing_round(study) + 1)
-
-
-def _check_names(request: Request, allowed: range) -> None:
-    """Refuse a run's name or a round that the ledger and the audit log should not have to keep."""
-    if not _RUN_NAME.fullmatch(request.run) or request.round not in allowed:
-        raise WireError(
-            "SITE-E135",
-            "a run or a round that cannot be",
-            where="run and round of the request",
-            allowed=f"a run of 1 to 80 of A-Z a-z 0-9 . _ -, and a round from {allowed[0]} to {allowed[-1]}",
-            fix="the coordinator must mend it",
-        )

@@ -41,7 +41,7 @@ def run_statement(summary: Summary) -> Statement:
                 A hospital's exact history is in the statement that it makes itself: fedfm-site privacy-report.
                 """
             ),
-            history=(_composition(told),),
+            history=(_composition(told), _heads(told)),
             exposure=paragraphs(
                 """
                 No patient's data reached the coordinator. What arrived is noised parameters and noised counts, kept
@@ -150,6 +150,24 @@ def _composition(told: _Told) -> Table:
     )
     empty = (("none", *("—",) * 8),)
     return Table("Epsilon as each hospital states it. Rounds: those whose model holds its update.", head, rows or empty)
+
+
+def _heads(told: _Told) -> Table:
+    rows = tuple(
+        (
+            site.site,
+            *(
+                f"{entries}:{seal}" if entries else "none"
+                for entries, seal in ((spent.entries, spent.seal), (spent.audit_entries, spent.audit_seal))
+            ),
+        )
+        for site, spent in told
+    )
+    caption = (
+        "Heads of each hospital's files, length and last seal, as its last answer stated them. The hospital verifies "
+        "with fedfm-site audit verify SITE_FILE --anchor N:SEAL that its audit log still holds this one."
+    )
+    return Table(caption, ("Site", "Ledger", "Audit log"), rows or (("none", "—", "—"),))
 
 
 def _warnings(summary: Summary) -> Iterator[str]:

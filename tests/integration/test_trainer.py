@@ -171,7 +171,8 @@ def test_no_canary_leaves_on_any_path(tmp_path: Path, serve_here: Serve, start_p
         with grpc.insecure_channel(f"unix:{socket}") as channel:
             stub = TrainerStub(channel)
             for call in (stub.Describe, stub.Train, stub.Evaluate):
-                answer = call(request_to_proto(request(3, start_parameters)))
+                sent_too = {} if call is stub.Describe else start_parameters
+                answer = call(request_to_proto(request(3, sent_too)))
                 sent += answer.SerializeToString()
                 assert (answer.WhichOneof("answer") == "refusal") == (name != "good"), (name, answer)
         column_name = f"{CANARY}-mrn".encode()  # the site file's own name of a column may be told

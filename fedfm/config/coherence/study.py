@@ -1,6 +1,7 @@
 """Settings of a study that are each allowed and do not fit together."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from fedfm.config.coherence.attribution import check_attribution
@@ -16,6 +17,9 @@ from fedfm.config.study import Study
 
 RULE_SETTINGS = ("selection", "weighting", "combining", "optimizing", "reweighting", "contribution")
 """Settings whose ``rule`` names a file of the conf group of the same name."""
+
+
+_MOST_LABELS, _MOST_LAYERS = 1000, 16  # counts grow with the square of the classes: a site allocates what is asked
 
 
 def check_study(study: Study, problems: Problems) -> None:
@@ -47,8 +51,11 @@ def _labels(study: Study, problems: Problems) -> None:
     labels, positive = study.task.labels, study.task.positive
     _distinct(labels, "task.labels", problems)
     _distinct(study.task.groups, "task.groups", problems)
-    if len(labels) < 2:
-        problems.add("E030", "a task needs two classes or more", path="task.labels", found=f"{len(labels)} labels")
+    if not 2 <= len(labels) <= _MOST_LABELS:
+        allowed = f"two classes to {_MOST_LABELS}"
+        problems.add(
+            "E030", "not a number of classes", path="task.labels", found=f"{len(labels)} labels", allowed=allowed
+        )
     if positive and positive not in labels:
         fix = did_you_mean(positive, labels)
         problems.add("E030", f"{positive!r} is no label", path="task.positive", allowed=", ".join(labels), fix=fix)
@@ -60,7 +67,7 @@ def _labels(study: Study, problems: Problems) -> None:
 def _distinct(words: Sequence[str], path: str, problems: Problems) -> None:
     if "" in words:
         problems.add("E030", "an empty name", path=path, fix="give each a name")
-    twice = sorted({word for word in words if words.count(word) > 1})
+    twice = sorted(word for word, times in Counter(words).items() if times > 1)
     if twice:
         problems.add(
             "E030", "a name is given twice", path=path, found=", ".join(twice), fix="give each a name of its own"
@@ -108,6 +115,9 @@ def _weights(study: Study, problems: Problems) -> None:
         problems.add("E030", f"a {model.backbone} backbone with source {model.source}", path="model.source", fix=fix)
     if model.source in ("package", "directory", "hub"):
         _pinned(study, problems)
+    if len(model.hidden) > _MOST_LAYERS:
+        found, allowed = f"{len(model.hidden)}", f"at most {_MOST_LAYERS}"
+        problems.add("E030", "too many hidden layers", path="model.hidden", found=found, allowed=allowed)
     if model.hidden and model.backbone != "tabular":
         problems.add("E030", "hidden layers are for tabular models", path="model.hidden", fix="leave it empty")
 

@@ -22,7 +22,9 @@ names = st.text(min_size=1, max_size=20)
 rounds = st.integers(0, 10_000)
 float32 = st_numpy.arrays(np.float32, st_numpy.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
 arrays = st.dictionaries(names, float32, max_size=4)
-spent = st.builds(wire.PrivacySpent, st.sampled_from(["patient", "record", "none"]), *[numbers] * 7, rounds, names)
+spent = st.builds(
+    wire.PrivacySpent, st.sampled_from(["patient", "record", "none"]), *[numbers] * 7, *[rounds, names] * 2
+)
 requests = st.builds(
     wire.Request,
     run=names,
@@ -34,6 +36,8 @@ requests = st.builds(
     statistics=arrays,
     ledger_entries=rounds,
     ledger_seal=names,
+    audit_entries=rounds,
+    audit_seal=names,
 )
 descriptions = st.builds(
     wire.Description,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedfm.errors import EngineError, IncompatibleUpdate
+from fedfm.wire import Head, Heads
 from server_app.ledgers import FILE, Ledgers
 from server_app.report import events
 from tests.unit.server_app.federation import SPENT, Hospital, Outcome, federate
@@ -18,15 +19,21 @@ def seal(number: int) -> str:
     return f"{number:064x}"
 
 
-def spent(entries: int, of: int | None = None) -> Any:
-    return replace(SPENT, entries=entries, seal=seal(entries if of is None else of) if entries else "")
+def spent(entries: int, of: int | None = None, *, audit: int = 0) -> Any:
+    """What a site tells of a ledger and of an audit log of so many entries."""
+    told = replace(SPENT, entries=entries, seal=seal(entries if of is None else of) if entries else "")
+    return replace(told, audit_entries=audit, audit_seal=seal(audit) if audit else "")
+
+
+def heads(ledger: int, audit: int = 0) -> Heads:
+    return Heads(*(Head(length, seal(length)) if length else Head() for length in (ledger, audit)))
 
 
 def test_what_was_told_is_known_in_the_next_run(tmp_path: Path) -> None:
     Ledgers(tmp_path).note("a", spent(3))
     Ledgers(tmp_path).note("b", spent(1))
     later = Ledgers(tmp_path)
-    assert (later.of("a"), later.of("b"), later.of("c")) == ((3, seal(3)), (1, seal(1)), (0, ""))
+    assert (later.of("a"), later.of("b"), later.of("c")) == (heads(3), heads(1), Heads())
     assert sorted(json.loads((tmp_path / FILE).read_text())) == ["a", "b"]
 
 
@@ -36,20 +43,43 @@ def test_a_ledger_that_goes_back_is_refused_and_not_remembered(tmp_path: Path, t
     ledgers.note("a", spent(3))
     with pytest.raises(IncompatibleUpdate, match="ROUND-E021"):
         ledgers.note("a", spent(told, of))
-    assert ledgers.of("a") == Ledgers(tmp_path).of("a") == (3, seal(3))
+    assert ledgers.of("a") == Ledgers(tmp_path).of("a") == heads(3)
     ledgers.note("a", spent(3))  # nothing was charged in between
     ledgers.note("a", spent(9))  # answers were lost in between
-    assert ledgers.of("a") == (9, seal(9))
+    assert ledgers.of("a") == heads(9)
+
+
+@pytest.mark.parametrize(("told", "of"), [(7, None), (8, 3)], ids=["shorter", "another"])
+def test_an_audit_log_that_goes_back_is_refused_and_not_remembered(tmp_path: Path, told: int, of: int | None) -> None:
+    ledgers = Ledgers(tmp_path)
+    ledgers.note("a", spent(3, audit=8))
+    back = replace(spent(4, audit=told), audit_seal=seal(told if of is None else of))
+    with pytest.raises(IncompatibleUpdate, match="ROUND-E026"):
+        ledgers.note("a", back)
+    assert ledgers.of("a") == Ledgers(tmp_path).of("a") == heads(3, 8)
+    ledgers.note("a", spent(3, audit=9))  # the ledger need not grow
+    ledgers.note("a", spent(4))  # a trainer inside the ClientApp's process keeps no audit log
+    assert ledgers.of("a") == heads(4, 9)
+
+
+def test_a_memory_of_an_older_release_knows_the_ledgers_and_no_audit_log(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"a": {"entries": 3, "seal": seal(3)}}))
+    ledgers = Ledgers(tmp_path)
+    assert ledgers.of("a") == heads(3)
+    ledgers.note("a", spent(3, audit=2))
+    assert Ledgers(tmp_path).of("a") == heads(3, 2)
+    with pytest.raises(IncompatibleUpdate, match="ROUND-E021"):
+        ledgers.note("a", spent(2, audit=4))
 
 
 def test_runs_beside_each_other_never_write_a_ledger_shorter(tmp_path: Path) -> None:
     """And the news of one run do not make answers look old that are on their way to the other."""
     one, two = Ledgers(tmp_path), Ledgers(tmp_path)
-    two.note("a", spent(12))
+    two.note("a", spent(12, audit=20))
     one.note("b", spent(1))
-    one.note("a", spent(11))
-    assert Ledgers(tmp_path).of("a") == (12, seal(12))
-    assert Ledgers(tmp_path).of("b") == (1, seal(1))
+    one.note("a", spent(11, audit=24))  # of each file the longest: they need not be of one answer
+    assert Ledgers(tmp_path).of("a") == heads(12, 24)
+    assert Ledgers(tmp_path).of("b") == heads(1)
 
 
 def test_the_memory_is_on_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,11 +91,18 @@ def test_the_memory_is_on_disk_before_it_counts(tmp_path: Path, monkeypatch: pyt
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", replaced)
-    ledgers.note("a", spent(1))
-    assert json.loads((tmp_path / FILE).read_text()) == {"a": {"entries": 1, "seal": seal(1)}}
+    ledgers.note("a", spent(1, audit=2))
+    written = {"entries": 1, "seal": seal(1), "audit_entries": 2, "audit_seal": seal(2)}
+    assert json.loads((tmp_path / FILE).read_text()) == {"a": written}
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 3}', '{"a": {"entries": "x", "seal": ""}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{", '{"a": 3}', '{"a": {"entries": "x", "seal": ""}}'),
+        '{"a": {"entries": 1, "seal": "", "audit_entries": 1}}',
+    ],
+)
 def test_a_damaged_memory_is_an_error_and_no_empty_one(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content)
     with pytest.raises(EngineError, match="RUN-E004"):
@@ -90,7 +127,7 @@ class Growing:
         self.entries = entries
 
     def told(self, reply: Any) -> Any:
-        return replace(reply, privacy=spent(self.entries))
+        return replace(reply, privacy=spent(self.entries, audit=2 * self.entries))
 
     def grown(self, reply: Any) -> Any:
         self.entries += 1
@@ -104,8 +141,11 @@ def left_out(outcome: Outcome) -> list[tuple[str, str, str]]:
     return [(event.site, event.phase, event.code) for event in outcome.of(events.SiteLeftOut)]
 
 
-def echoed(hospital: Hospital) -> list[tuple[int, str]]:
-    return [(request.ledger_entries, request.ledger_seal) for request in hospital.asked]
+def echoed(hospital: Hospital) -> list[Heads]:
+    return [
+        Heads(Head(asked.ledger_entries, asked.ledger_seal), Head(asked.audit_entries, asked.audit_seal))
+        for asked in hospital.asked
+    ]
 
 
 def test_every_request_says_back_what_this_site_told_last(tmp_path: Path) -> None:
@@ -113,12 +153,12 @@ def test_every_request_says_back_what_this_site_told_last(tmp_path: Path) -> Non
     hospitals = {name: ledger.hospital() for name, ledger in ledgers.items()}
     assert federate(hospitals, tmp_path, "rounds=2").error is None
     first = echoed(hospitals["a1"])
-    assert first == [(0, ""), (0, ""), *((entries, seal(entries)) for entries in range(1, len(first) - 1))]
-    assert echoed(hospitals["b1"])[:3] == [(0, ""), (20, seal(20)), (21, seal(21))]
+    assert first == [Heads(), Heads(), *(heads(entries, 2 * entries) for entries in range(1, len(first) - 1))]
+    assert echoed(hospitals["b1"])[:3] == [Heads(), heads(20, 40), heads(21, 42)]
     again = {name: ledger.hospital() for name, ledger in ledgers.items()}
     federate(again, tmp_path, "rounds=1")
     told = len(first) - 1
-    assert echoed(again["a1"])[0] == (told, seal(told))  # the very first question of the next run
+    assert echoed(again["a1"])[0] == heads(told, 2 * told)  # the very first question of the next run
 
 
 def test_a_site_whose_ledger_went_back_is_left_out_by_name(tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ def test_every_heading_is_there_and_the_sites_figures_are_what_they_said() -> No
     assert "| hospital-a | patient | 1.987 | 2.980 | 2.345 | 0.625 | 0.500 | 0.001 | 1 |" in text
 
 
+def test_the_heads_stand_there_as_one_types_them_behind_an_anchor() -> None:
+    ledger, audit = "ab" * 32, "cd" * 32
+    text = stated(spent=replace(SPENT, entries=7, seal=ledger, audit_entries=24, audit_seal=audit))
+    assert f"| hospital-a | 7:{ledger} | 24:{audit} |" in text
+    assert "| hospital-a | none | none |" in stated()
+
+
 def test_planned_figures_are_those_of_the_plan() -> None:
     study = compose_study(["model=tiny", "adapter=head", "rounds=2"]).value
     planned = plan(study, delta=1e-3)
