@@ -7,15 +7,17 @@ import typer
 
 from client_app.commands.auditing import audit
 from client_app.commands.checking import check
+from client_app.commands.examining import doctor
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
 
 app = typer.Typer(
-    help="A hospital's side of fedfm: check the site file, see the privacy budget, verify the audit log.",
+    help="A hospital's side of fedfm: examine it before it takes part, see the privacy budget, verify the audit log.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.command()(check)
+app.command()(doctor)
 app.command()(budget)
 app.command()(audit)
 app.command()(compare)
