@@ -18,7 +18,7 @@ EMBEDDED = "all-MiniLM-L6-v2"
 MANIFEST = "MANIFEST.sha256"
 INSTALLER = Path(__file__).with_name("install.sh")
 LOCKS = ("full-cpu.txt", "weights.txt", "build.txt")
-_TEMPLATES = ("conf/site/example.yaml", "docker/*.yaml", "docker/*.env")
+_TEMPLATES = ("conf/site/example.yaml", "conf/site/policy.yaml", "docker/*.yaml", "docker/*.env")
 _PAGES = ("docs/*.md", "docs/how-to/*.md", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.bundle import signing
+from scripts.bundle import images, signing
 from scripts.bundle.__main__ import main
 from scripts.bundle.bill import bill_of
 
@@ -326,6 +327,15 @@ def test_what_cannot_be_carried_is_refused_and_nothing_is_left(
     else:
         with pytest.raises(SystemExit):
             make(tmp_path, "--weights", "../tiny=x")
+
+
+DOCKERFILE = ROOT / "docker" / "Dockerfile"
+
+
+@pytest.mark.skipif(not DOCKERFILE.is_file(), reason="docker/Dockerfile is not there")
+def test_the_images_of_a_bundle_are_those_that_are_built() -> None:
+    titles = re.findall(r'image\.title="fedfm ([a-z]+)"', DOCKERFILE.read_text())
+    assert sorted(images.TARGETS) == sorted(set(titles) - {"demo"})  # its one-shot jobs are of no use elsewhere
 
 
 def test_a_key_of_another_kind_signs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
