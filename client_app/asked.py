@@ -83,6 +83,7 @@ class Round:
             release=release,
             unit=wanted.unit,
             division=division(self.site.data.split),
+            site=self.site.id,
         )
         self.ledger.charge(charge, limits)
 

@@ -5,6 +5,10 @@ What needs torch is imported by the command that needs it: joining a federation 
 
 import typer
 
+from fedfm.offline import go_offline
+
+go_offline()  # what is imported below reads the environment then
+
 from client_app.commands import auditing
 from client_app.commands.approving import approve, withdraw
 from client_app.commands.checking import check

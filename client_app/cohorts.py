@@ -88,22 +88,28 @@ def load_start(prepared: Prepared) -> None:
 
 
 def device_of(site: Site) -> torch.device:
-    """Return where the site computes: CUDA when present, unless the site file says otherwise.
+    """Return where the site computes: the device of its file; for ``auto`` the first CUDA device, or else the CPU.
 
     Raises:
-        DataError: CUDA is asked for and there is none.
+        DataError: A CUDA device is asked for that is not there.
     """
-    present = torch.cuda.is_available()
-    if site.device == "cuda" and not present:
-        raise DataError(
-            "SITE-E130",
-            "CUDA is asked for, and this machine offers none",
-            where="device",
-            found="device: cuda",
-            allowed="auto or cpu",
-            fix="install a driver that fits torch, or set device: auto",
-        )
-    return torch.device("cuda" if present and site.device != "cpu" else "cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if site.device == "cpu" or (site.device == "auto" and not count):
+        return torch.device("cpu")
+    number = int(site.device.partition(":")[2] or 0)
+    if number < count:
+        return torch.device("cuda", number)
+    offered = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0"
+    raise DataError(
+        "SITE-E130",
+        "a CUDA device is asked for that this machine does not offer",
+        where="device",
+        found=f"device: {site.device}, and {count} CUDA devices",
+        allowed=f"auto, cpu or {offered}" if count else "auto or cpu",
+        fix="name one of these, and give it to the trainer's container"
+        if count
+        else "install a driver that fits torch, or set device: auto",
+    )
 
 
 def units_of(examples: Sequence[Example], *, by_record: bool) -> list[NDArray[np.intp]]:

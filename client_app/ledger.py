@@ -39,6 +39,7 @@ class Charge:
         release: The mechanism; ``noise_multiplier`` 0 stands for a release without protection.
         unit: Whose presence the release hides, ``"patient"`` or ``"record"``.
         division: Fingerprint of how patients are divided into splits; empty where it is not known.
+        site: Id of the site that releases; several sites may share a cohort, but not in one run.
     """
 
     run: str
@@ -49,6 +50,7 @@ class Charge:
     release: Release
     unit: str = "patient"
     division: str = ""
+    site: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Ledger:
         self._spent: dict[tuple[Split, str | None], _Steps] = defaultdict(lambda: defaultdict(int))
         self._units: set[str] = set()
         self._divisions: set[str] = set()
+        self._sites: dict[str, set[str]] = defaultdict(set)
 
     @property
     def path(self) -> Path:
@@ -120,13 +123,15 @@ class Ledger:
 
         Raises:
             PrivacyBudgetExceeded: The run or the total would pass its limit.
-            PolicyError: The ledger counts for another unit, or for patients that were divided otherwise.
+            PolicyError: The ledger counts for another unit, or for patients that were divided otherwise, or these
+                patients take part in the run under another name already.
             DataError: The file is damaged or cannot be written.
         """
 
         def within_limits(entries: list[Entry]) -> None:
             self._take(entries)
             self._refuse_another_kind(charge)
+            self._refuse_a_second_site(charge)
             for name, run, limit in (("run", charge.run, limits.run), ("total", None, limits.total)):
                 after = [*self._history(charge.split, run), charge.release]
                 if not privacy.is_within(after, limit, limits.delta):
@@ -146,6 +151,7 @@ class Ledger:
                 "steps": release.steps,
                 "unit": charge.unit,
                 "division": charge.division,
+                "site": charge.site,
             },
             check=within_limits,
         )
@@ -167,6 +173,17 @@ class Ledger:
                 fix="put data.split back as it was when this cohort was first used",
             )
 
+    def _refuse_a_second_site(self, charge: Charge) -> None:
+        """Two trainers of one cohort in one run would count its patients twice, and spend its budget twice as fast."""
+        if charge.site and self._sites[charge.run] - {charge.site, ""}:
+            raise PolicyError(
+                "SITE-E248",
+                "the patients of this cohort take part in this run already, under another site's name",
+                where="cohort of site.yaml",
+                found=f"site {charge.site}",
+                fix="let the study name one of these sites; see docs/how-to/several-gpus.md",
+            )
+
     def _take(self, entries: list[Entry]) -> None:
         """Add up what is new."""
         for entry in entries[len(self._charges) :]:
@@ -174,6 +191,7 @@ class Ledger:
             self._charges.append(charge)
             self._units.add(charge.unit)
             self._divisions.add(charge.division)
+            self._sites[charge.run].add(charge.site)
             kind = charge.release.noise_multiplier, charge.release.sample_rate
             for run in (None, charge.run):
                 self._spent[charge.split, run][kind] += charge.release.steps
@@ -214,4 +232,5 @@ def _charge(entry: Entry) -> Charge:
         release=Release(entry["noise_multiplier"], entry["sample_rate"], entry["steps"]),
         unit=entry.get("unit", "patient"),  # entries of a release that did not note it
         division=entry.get("division", ""),
+        site=entry.get("site", ""),
     )

@@ -60,10 +60,13 @@ def bytes_of_example(model: Classifier, state: Tensor) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free on the device; on a CPU no more than the container may still take."""
+    """Return the memory that is free on the device; on a CPU no more than the container may still take.
+
+    On a GPU what torch holds of it and does not use counts as free: the frozen part has just run over every example.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return min(_available(), _left_to_container(_CGROUP))
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -76,13 +77,22 @@ def _keep(path: Path, states: Sequence[Tensor]) -> None:
         "lengths": torch.tensor([len(row) for row in rows]),
         "dimensions": torch.tensor(states[0].dim()),
     }
-    partial = path.with_suffix(f".partial{os.getpid()}")
-    partial.touch(mode=0o600)
-    safetensors.torch.save_file(arrays, partial)
+    # two trainers may share the folder, and in containers of their own they have the same process id
+    draft, name = tempfile.mkstemp(suffix=".partial", dir=path.parent)
+    os.close(draft)
+    safetensors.torch.save_file(arrays, name)
+    partial = Path(name)
     partial.chmod(0o600)
     partial.replace(path)
-    for old in sorted(path.parent.glob("states-*.safetensors"), key=lambda kept: kept.stat().st_mtime)[:-_KEPT]:
+    for old in sorted(path.parent.glob("states-*.safetensors"), key=_last_use)[:-_KEPT]:
         old.unlink(missing_ok=True)
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another trainer was quicker
+        return 0.0
 
 
 def _loaded(path: Path) -> list[Tensor]:

@@ -13,6 +13,10 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedfm.offline import go_offline
+
+go_offline()  # what is imported below reads the environment then
+
 from fedfm.arrays import layout
 from fedfm.config.compose import compose_study
 from fedfm.config.study import Study

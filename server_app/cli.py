@@ -9,6 +9,10 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from fedfm.offline import go_offline
+
+go_offline()  # what is imported below reads the environment then
+
 from server_app import config_command
 from server_app.commands.console import friendly
 from server_app.commands.joining import admit, certificates

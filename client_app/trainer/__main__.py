@@ -1,15 +1,19 @@
 """``python -m client_app.trainer SITE_FILE --socket PATH``: the trainer as a process of its own."""
 
 import logging
-import os
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
+
+from fedfm.offline import go_offline
+
+go_offline()  # what is imported below reads the environment then
+
+import torch
 
 from client_app.cohorts import device_of
 from client_app.trainer.service import serve
@@ -24,7 +28,6 @@ def main(
 ) -> None:
     """Serve one hospital's trainer on a unix socket until SIGTERM. Prints "ready" when it serves."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the trainer has no network; never try
     try:
         _serve(site_file, socket)
     except FedFMError as error:

@@ -15,6 +15,7 @@ from client_app.trainer import messages
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from fedfm.errors import EngineError, FedFMError, WireError
+from fedfm.offline import go_offline
 from fedfm.wire import Description, EvaluateReply, Request, SummariseReply, TrainReply
 
 Answer = TypeVar("Answer", pb.DescribeAnswer, pb.SummariseAnswer, pb.TrainAnswer, pb.EvaluateAnswer)
@@ -129,6 +130,7 @@ class SocketTrainer:
 
 @cache  # warm between messages, as a trainer is; one for each site of a simulation
 def _in_process(site_file: str) -> AnyTrainer:
+    go_offline()  # what is imported next reads the environment then
     from client_app.trainer.warm import Trainer  # noqa: PLC0415 - heavy, and not needed behind a socket
     from fedfm.config.compose import load_site  # noqa: PLC0415
 

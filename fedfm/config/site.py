@@ -169,7 +169,12 @@ class Site:
     network: Network = setting(REQUIRED, "how this hospital reaches the coordinator")
     explanations: Explanations = setting(REQUIRED, "what this hospital watches in the reasons of a model")
     state: str = setting(REQUIRED, "directory for ledger, audit log and caches; keep it, back it up, do not edit it")
-    device: str = setting("auto", "where to compute; auto takes CUDA when present", choices=("auto", "cpu", "cuda"))
+    device: str = setting(
+        "auto",
+        "where to compute; auto takes the first CUDA device where there is one, else the CPU; cuda:1 is the second of "
+        "several",
+        pattern=r"auto|cpu|cuda(:(0|[1-9][0-9]?))?",
+    )
     threads: int = setting(0, "CPU threads; 0: all", unit="threads", low=0)
     micro_batch: int = setting(
         0,

@@ -16,12 +16,11 @@ from huggingface_hub import snapshot_download
 
 from fedfm.config.study import Model
 from fedfm.errors import ModelError
+from fedfm.offline import DOWNLOAD
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
-DOWNLOAD = "FEDFM_HUB_DOWNLOAD"
-"""Environment variable; only where it is 1 may a hub model be downloaded. Otherwise: the local cache."""
 
 
 def weights_folder(model: Model, *, copies: Mapping[str, str]) -> Path:

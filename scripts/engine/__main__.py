@@ -13,6 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from fedfm.offline import go_offline
+
+go_offline()  # what is imported below reads the environment then
+
 from fedfm.errors import EngineError, FedFMError
 from scripts.engine import processes, sources
 from scripts.engine.federation import PROJECT, Federation, record_of, stage_app

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from client_app.keys import make_node_key
 from fedfm.config.policy import POLICY_FILE
 from fedfm.errors import DataError, EngineError
+from fedfm.offline import DOWNLOAD, quiet
 from fedfm.private_files import make_secret
 from scripts.engine import processes
 from server_app import runs
@@ -253,8 +254,7 @@ def _environment(state: Path, results: Path) -> dict[str, str]:
         "no_proxy": direct,
         "PYTHONUNBUFFERED": "1",
         "FLWR_HOME": str(state / "flower"),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        **quiet(downloads=os.environ.get(DOWNLOAD) == "1"),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
         "FEDFM_RESULTS": str(results),
         "FEDFM_MEMORY": str(state / "memory"),  # goes with the hospitals' ledgers

@@ -18,7 +18,11 @@ ONLY_OF_STUDIES = {"E033", "E034"}  # overrides, options and rules: a site file 
 def codes_in_code() -> set[str]:
     """Codes written out in a module, and those that are put together from a prefix and a number."""
     found = {
-        code for part in SOURCES for file in (ROOT / part).rglob("*.py") for code in CODE.findall(file.read_text())
+        code
+        for part in SOURCES
+        for kind in ("*.py", "*.sh")
+        for file in (ROOT / part).rglob(kind)
+        for code in CODE.findall(file.read_text())
     }
     found |= {f"STUDY-{number}" for number in CODES} | {f"SITE-{number}" for number in set(CODES) - ONLY_OF_STUDIES}
     return found | {f"FLOWER-E{number:03d}" for number in _FLOWER}

@@ -56,6 +56,23 @@ def test_one_ledger_counts_for_one_unit_and_one_division(tmp_path: Path, other: 
     assert len(ledger.charges()) == 2
 
 
+def test_sites_of_one_cohort_share_its_ledger_but_not_a_run(tmp_path: Path) -> None:
+    """Two trainers for two GPUs; the file says so also to a trainer that has just begun."""
+    first, second = Ledger(tmp_path, "c"), Ledger(tmp_path, "c")
+    first.charge(replace(charge("a"), site="hospital-1"), OPEN)
+    second.charge(replace(charge("b"), site="hospital-2"), OPEN)
+    for ledger in (second, Ledger(tmp_path, "c")):
+        with pytest.raises(PolicyError, match="SITE-E248"):
+            ledger.charge(replace(charge("a", 2), site="hospital-2"), OPEN)
+    first.charge(replace(charge("a", 2), site="hospital-1"), OPEN)
+    assert [(entry.run, entry.site) for entry in Ledger(tmp_path, "c").charges()] == [
+        ("a", "hospital-1"),
+        ("b", "hospital-2"),
+        ("a", "hospital-1"),
+    ]
+    assert first.epsilon("train", 1e-4) == epsilon([Release(2.0, 1.0, 6)], 1e-4)
+
+
 def test_an_unprotected_release_costs_everything(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "c")
     with pytest.raises(PrivacyBudgetExceeded):
