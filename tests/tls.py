@@ -65,6 +65,12 @@ def server(
     return Signed(_certificate("the server", str(issuer), key, signer=by.key, span=(begins, ends), hosts=hosts), key)
 
 
+def alone(name: str, hosts: Sequence[str] = ("127.0.0.1", "localhost")) -> Signed:
+    """Return a server's certificate that signed itself."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    return Signed(_certificate(name, name, key, signer=key, span=(-DAY, 300 * DAY), hosts=hosts), key)
+
+
 def _certificate(
     subject: str, issuer: str, key: Key, *, signer: Key, span: tuple[timedelta, timedelta], hosts: Sequence[str] | None
 ) -> x509.Certificate:
