@@ -7,6 +7,7 @@ import typer
 
 from client_app.commands.auditing import audit
 from client_app.commands.checking import check
+from client_app.commands.joining import init
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(init)
 app.command()(check)
 app.command()(budget)
 app.command()(audit)
