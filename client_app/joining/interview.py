@@ -145,7 +145,9 @@ def _sex(given: Given, asking: Asking, table: pd.DataFrame, found: Guess) -> tup
 def _id(text: str) -> str:
     pattern = next(str(entry.rule["pattern"]) for entry in settings_of(Site) if entry.path == "id")
     if not re.fullmatch(pattern, text):
-        raise unusable("--id", "not a short name", found=repr(text), allowed="2 to 32 of a-z 0-9 -, a letter first")
+        raise unusable(
+            "--id", "not a short name", found=repr(text), allowed="2 to 32 of a-z 0-9 -, a letter or digit first"
+        )
     return text
 
 
