@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from client_app.keys import make_node_key
 from fedfm.errors import DataError, EngineError
 from fedfm.private_files import make_secret
-from scripts.engine import coordinator, processes
+from scripts.engine import processes
+from server_app import runs
 from server_app.certificates import Certificates, make_certificates
 
 HOST = "127.0.0.1"
@@ -158,7 +159,7 @@ def prepare(site_files: Sequence[Path], state: Path, *, results: Path, port: int
         environment=_environment(state, results),
         outlives_us=keep,
     )
-    coordinator.write_connection(federation.flower_home, federation.control, federation.certificates.authority)
+    runs.write_connection(federation.flower_home, federation.control, federation.certificates.authority)
     return federation
 
 
