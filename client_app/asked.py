@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Round:
         ledger: Where epsilon is charged.
         prepared: Model and data, warm.
         request: What was asked.
+        clock: Seconds, of which only differences count.
     """
 
     site: Site
@@ -36,6 +38,7 @@ class Round:
     ledger: Ledger
     prepared: Prepared
     request: Request
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def private(self) -> bool:

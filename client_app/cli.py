@@ -5,17 +5,22 @@ What needs torch is imported by the command that needs it: joining a federation 
 
 import typer
 
+from client_app.commands.approving import approve, withdraw
 from client_app.commands.auditing import audit
 from client_app.commands.checking import check
+from client_app.commands.joining import init
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
 
 app = typer.Typer(
-    help="A hospital's side of fedfm: check the site file, see the privacy budget, verify the audit log.",
+    help="A hospital's side of fedfm: check the site file, approve studies, see the privacy budget, verify the log.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(init)
 app.command()(check)
+app.command()(approve)
+app.command()(withdraw)
 app.command()(budget)
 app.command()(audit)
 app.command()(compare)

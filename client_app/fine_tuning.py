@@ -1,6 +1,8 @@
 """One round of the study's training on the model that is loaded: as the federation, the site alone, or for itself."""
 
 import hashlib
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +12,9 @@ from client_app.low_rank import at_own_rank
 from client_app.noise import secure_uniform
 from client_app.private_step import Mechanism
 from client_app.sampling import Uniform
-from client_app.training import Cohort, fine_tune_by_unit, fine_tune_openly
+from client_app.training import Cohort, open_steps, private_steps, pull, trained
 from fedfm.config.study import Training
+from fedfm.errors import PolicyError
 
 
 def fine_tune(asked: Round, cohort: Cohort, *, noise_multiplier: float, number: int) -> None:
@@ -22,21 +25,55 @@ def fine_tune(asked: Round, cohort: Cohort, *, noise_multiplier: float, number: 
         cohort: The site's training units, with their loss weights.
         noise_multiplier: Noise in clipping norms; 0 only where the study has no mechanism, or for what stays here.
         number: The round whose public coins are thrown in a study without a mechanism.
+
+    Raises:
+        PolicyError: It took longer than the policy allows; what was charged stays charged.
     """
+    model, training = asked.prepared.model, training_of(asked)
+    with at_own_rank(asked.site, asked.study, asked.prepared):
+        parameters, start = trained(model)
+        with closing(steps(asked, cohort, noise_multiplier=noise_multiplier, number=number)) as taken:
+            for _ in taken:
+                pull(parameters, start, training)
+
+
+def steps(asked: Round, cohort: Cohort, *, noise_multiplier: float, number: int) -> Generator[None]:
+    """Take the steps of one round on the model that is loaded and yield after each. Exhaust or close it.
+
+    Arguments are those of ``fine_tune``. The clock is read once a step, between two of them, so that a step is not
+    slower; the one that is under way when the time is over is finished, and nothing is made of it.
+
+    Raises:
+        PolicyError: It took longer than the policy allows.
+    """
+    minutes = asked.site.policy.max_minutes_per_round
+    end = asked.clock() + 60 * minutes
+    with closing(_unlimited(asked, cohort, noise_multiplier=noise_multiplier, number=number)) as taken:
+        for _ in taken:
+            if asked.clock() > end:
+                raise PolicyError(
+                    "SITE-E223",
+                    "a round of training took longer than the site allows, and was ended",
+                    where=f"policy of {asked.site.id}",
+                    allowed=f"max_minutes_per_round {minutes:g}",
+                    fix="lower training.local_steps or training.sample_rate, or let the hospital allow more",
+                )
+            yield
+
+
+def _unlimited(asked: Round, cohort: Cohort, *, noise_multiplier: float, number: int) -> Generator[None]:
     prepared, mechanism = asked.prepared, mechanism_of(asked, noise_multiplier)
     training, coins = training_of(asked), coins_of(asked, number)
-    with at_own_rank(asked.site, asked.study, prepared):
-        if mechanism is None:  # only without a mechanism of the study: fedfm.config checks it
-            fine_tune_openly(prepared.model, cohort, training=training, micro_batch=prepared.micro_batch, uniform=coins)
-            return
-        fine_tune_by_unit(
-            prepared.model,
-            cohort,
-            training=training,
-            mechanism=mechanism,
-            micro_batch=prepared.micro_batch,
-            uniform=coins,
-        )
+    if mechanism is None:  # only without a mechanism of the study: fedfm.config checks it
+        return open_steps(prepared.model, cohort, training=training, micro_batch=prepared.micro_batch, uniform=coins)
+    return private_steps(
+        prepared.model,
+        cohort,
+        training=training,
+        mechanism=mechanism,
+        micro_batch=prepared.micro_batch,
+        uniform=coins,
+    )
 
 
 def steps_of(asked: Round) -> int:

@@ -4,16 +4,17 @@ It is trained on the site's patients without noise, and never leaves: it costs n
 holds what the patients' notes say. The released update is made before it is touched, by the same numbers as without it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from client_app.asked import Round
-from client_app.fine_tuning import coins_of, mechanism_of, training_of
+from client_app.fine_tuning import steps, training_of
 from client_app.own_files import keep_model, kept_model
-from client_app.training import Cohort, open_steps, private_steps, pull, trained
+from client_app.training import Cohort, pull, trained
 from fedfm.arrays import Arrays
 from fedfm.parameters import load_trainable, trainable
 
@@ -29,7 +30,7 @@ def train_beside(asked: Round, cohort: Cohort) -> None:
         Parameters and gradients of the model are afterwards what they were before.
 
     Raises:
-        FedFMError: The kept model cannot be read or written.
+        FedFMError: The kept model cannot be read or written, or training took longer than the policy allows.
     """
     if asked.study.personal.method == "none":
         return
@@ -39,9 +40,11 @@ def train_beside(asked: Round, cohort: Cohort) -> None:
     parameters, received = trained(model)
     load_trainable(model, kept_personal(asked) or asked.request.parameters)
     decay = replace(training_of(asked), proximal=0.0)
-    for _ in _steps(asked, cohort):
-        pull(parameters, received, decay)
-        draw(parameters, received, length=decay.learning_rate * asked.study.personal.pull)
+    # clipped as the study's, so that a step is as long, and without noise
+    with closing(steps(asked, cohort, noise_multiplier=0.0, number=asked.request.round)) as taken:
+        for _ in taken:
+            pull(parameters, received, decay)
+            draw(parameters, received, length=decay.learning_rate * asked.study.personal.pull)
     keep_model(path, trainable(model))
     load_trainable(model, released)
 
@@ -65,19 +68,3 @@ def draw(parameters: Sequence[nn.Parameter], towards: Sequence[Tensor], *, lengt
     with torch.no_grad():
         for parameter, end in zip(parameters, towards, strict=True):
             parameter.lerp_(end, length / (1 + length))
-
-
-def _steps(asked: Round, cohort: Cohort) -> Iterator[None]:
-    """Yield after each step: clipped as the study's, so that a step is as long, and without noise."""
-    prepared, training = asked.prepared, training_of(asked)
-    mechanism, coins = mechanism_of(asked, 0.0), coins_of(asked, asked.request.round)
-    if mechanism is None:
-        return open_steps(prepared.model, cohort, training=training, micro_batch=prepared.micro_batch, uniform=coins)
-    return private_steps(
-        prepared.model,
-        cohort,
-        training=training,
-        mechanism=mechanism,
-        micro_batch=prepared.micro_batch,
-        uniform=coins,
-    )

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from fedfm.config.policy import task_hash
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
-from fedfm.plan import Plan, default_delta, plan, planned
+from fedfm.plan import Plan, default_delta, leaving, plan, planned
 
 
 def accept(site: Site, study: Study) -> None:
@@ -50,6 +51,17 @@ def agreed_plan(site: Site, study: Study) -> Plan:
     return made
 
 
+def most_of_run(site: Site) -> float:
+    """Return the largest epsilon that one run may spend of a patient; never above that of all studies."""
+    return min(site.policy.max_epsilon_per_run or site.policy.max_epsilon, site.policy.max_epsilon)
+
+
+def weights_hash(study: Study) -> str:
+    """Return what ``policy.models`` calls the study's weights: their pinned hash, or ``none``; empty: not pinned."""
+    source = study.model.source
+    return "none" if source == "none" else "" if source == "random" else study.model.sha256
+
+
 def own_delta(site: Site) -> float:
     """Return the site's default delta: a tenth of one in its declared patients, never above the policy's cap."""
     return min(default_delta(site.declared_patients), site.policy.max_delta)
@@ -69,6 +81,7 @@ def _refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
     if study.min_sites < policy.min_sites:
         yield "SITE-E107", "averages over too few sites", f"min_sites={study.min_sites}", f"at least {policy.min_sites}"
     yield from _model_refusals(site, study)
+    yield from _unlisted(site, study)
     if study.evaluation.release == "exact" and not policy.allow_exact_evaluation:
         yield "SITE-E103", "exact counts are a release without protection", "evaluation.release=exact", "noisy"
     if wanted.mechanism == "none":
@@ -91,16 +104,26 @@ def _model_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, s
         yield "SITE-E167", "a larger rank than the site trains", f"adapter.rank={rank}", allowed
 
 
+def _unlisted(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
+    """Yield what is not on the lists of the policy, where it has one."""
+    policy, task, weights = site.policy, task_hash(study.task), weights_hash(study)
+    if policy.models and weights not in policy.models:
+        yield "SITE-E112", "weights that the site does not allow", weights or study.model.source, "policy.models"
+    if policy.tasks and task not in policy.tasks:
+        yield "SITE-E113", "a task that the site does not allow", task, "policy.tasks"
+    if kept := [name for name in leaving(study) if name not in policy.releases]:
+        allowed = ", ".join(policy.releases) or "nothing beside the update"
+        yield "SITE-E114", "asks for what does not leave this site", ", ".join(kept), allowed
+
+
 def _privacy_refusals(site: Site, study: Study) -> Iterator[tuple[str, str, str, str]]:
-    policy, wanted = site.policy, study.privacy
+    policy, wanted, most = site.policy, study.privacy, most_of_run(site)
     for name in ("epsilon", "evaluation_epsilon", "audit_epsilon"):
-        if getattr(wanted, name) > policy.max_epsilon:
-            yield (
-                "SITE-E101",
-                f"privacy.{name} is too large",
-                f"{getattr(wanted, name):g}",
-                f"at most {policy.max_epsilon:g}",
-            )
+        if getattr(wanted, name) > most:
+            yield "SITE-E101", f"privacy.{name} is too large", f"{getattr(wanted, name):g}", f"at most {most:g}"
+    clip = wanted.max_grad_norm  # never None with a mechanism: fedfm.config checks it
+    if clip is not None and clip > policy.max_grad_norm:
+        yield "SITE-E111", "privacy.max_grad_norm is too large", f"{clip:g}", f"at most {policy.max_grad_norm:g}"
     largest = own_delta(site)  # a larger one would make the epsilon of all studies look smaller than the cap
     if delta(site, study) > largest:
         yield "SITE-E102", "privacy.delta is too large", f"{delta(site, study):.3g}", f"at most {largest:.3g}"

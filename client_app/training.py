@@ -1,6 +1,6 @@
 """Local fine-tuning from cached states: what one round of Algorithm 1, line 8, does at a site."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,8 +113,8 @@ def private_steps(
     mechanism: Mechanism,
     micro_batch: int,
     uniform: Uniform,
-) -> Iterator[None]:
-    """Take the steps of ``fine_tune_by_unit`` and yield after each, for what follows the noise. To be exhausted."""
+) -> Generator[None]:
+    """Take the steps of ``fine_tune_by_unit``, yield after each, for what follows the noise. Exhaust or close it."""
     parameters, _ = trained(model)
     optimizer = SecureDPOptimizer(
         OPTIMIZERS[training.optimizer](parameters, training, mechanism.max_grad_norm * mechanism.expected_units),
@@ -123,16 +123,18 @@ def private_steps(
         expected_batch_size=None,
         loss_reduction="sum",
     )
-    for _ in range(training.local_steps):
-        optimizer.zero_grad()
-        sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
-        batches = [
-            tensors_of(cohort, batch, training.precision) for batch in micro_batches(cohort, sample, micro_batch)
-        ]
-        gather_gradients(model, batches, mechanism=mechanism, optimizer=optimizer)
-        optimizer.step()
-        yield
-    forget_gradients(parameters)
+    try:
+        for _ in range(training.local_steps):
+            optimizer.zero_grad()
+            sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
+            batches = [
+                tensors_of(cohort, batch, training.precision) for batch in micro_batches(cohort, sample, micro_batch)
+            ]
+            gather_gradients(model, batches, mechanism=mechanism, optimizer=optimizer)
+            optimizer.step()
+            yield
+    finally:
+        forget_gradients(parameters)
 
 
 def gather_gradients(
@@ -163,19 +165,21 @@ def fine_tune_openly(
 
 def open_steps(
     model: Classifier, cohort: Cohort, *, training: Training, micro_batch: int, uniform: Uniform
-) -> Iterator[None]:
-    """Take the steps of ``fine_tune_openly`` and yield after each. To be exhausted."""
+) -> Generator[None]:
+    """Take the steps of ``fine_tune_openly`` and yield after each. Exhaust or close it."""
     parameters, _ = trained(model)
     optimizer = OPTIMIZERS[training.optimizer](parameters, training, 1.0)
-    for _ in range(training.local_steps):
+    try:
+        for _ in range(training.local_steps):
+            optimizer.zero_grad()
+            sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
+            for batch in micro_batches(cohort, sample, micro_batch):
+                torch.autograd.backward(loss(model, tensors_of(cohort, batch, training.precision)) / len(sample))
+            if len(sample):
+                optimizer.step()
+                yield
+    finally:
         optimizer.zero_grad()
-        sample = poisson_sample(len(cohort.units), training.sample_rate, uniform)
-        for batch in micro_batches(cohort, sample, micro_batch):
-            torch.autograd.backward(loss(model, tensors_of(cohort, batch, training.precision)) / len(sample))
-        if len(sample):
-            optimizer.step()
-            yield
-    optimizer.zero_grad()
 
 
 def micro_batches(cohort: Cohort, sample: NDArray[np.intp], size: int) -> list[MicroBatch]:

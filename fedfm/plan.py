@@ -6,12 +6,20 @@ Training patients, audit patients and test patients are three disjoint sets with
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fedfm.config.site import RELEASES
 from fedfm.config.study import Study
 from fedfm.privacy import Release, epsilon, plan_noise
-from fedfm.schedule import audit_group_rounds, check_rounds, evaluation_rounds, explanation_rounds, group_rounds
+from fedfm.schedule import (
+    audit_group_rounds,
+    check_rounds,
+    closing_round,
+    evaluation_rounds,
+    explanation_rounds,
+    group_rounds,
+)
 from fedfm.signals import asks_losses, audit_attribute, group_loss_attribute
 
 _IS_WORTH = 9  # a third of the noise on the way: what the report's figures come from
@@ -112,21 +120,44 @@ def of_split(study: Study, made: Plan, split: str) -> list[Release]:
     ]
 
 
+def rounds_of(study: Study) -> Mapping[str, Sequence[int]]:
+    """Return the rounds that each release, a field of ``Plan``, is taken in or after; 0 for before the first."""
+    every, first, closing = range(1, study.rounds + 1), (0,), (closing_round(study),)
+    looks = explanation_rounds(study)
+    return {
+        **dict.fromkeys(("statistics", "reweighting"), first),
+        **dict.fromkeys(("alone", "last_evaluation", "last_groups", "alone_count"), closing),
+        "training": every,
+        "evaluation": evaluation_rounds(study)[:-1],
+        "groups": group_rounds(study)[:-1],
+        "loss": evaluation_rounds(study),
+        "audit_groups": audit_group_rounds(study),
+        "group_losses": every,
+        "explanation": looks,
+        "terms": looks,
+        "check": check_rounds(study),
+    }
+
+
 def _times(study: Study) -> Mapping[str, int]:
     """Return how often each release is taken: by its field of ``Plan``."""
-    evaluations = len(evaluation_rounds(study))
-    return {
-        **dict.fromkeys(("statistics", "reweighting", "alone", "last_evaluation", "last_groups", "alone_count"), 1),
-        "training": study.rounds,
-        "evaluation": evaluations - 1,
-        "groups": max(0, len(group_rounds(study)) - 1),
-        "loss": evaluations,
-        "audit_groups": len(audit_group_rounds(study)),
-        "group_losses": study.rounds,
-        "explanation": len(explanation_rounds(study)),
-        "terms": len(explanation_rounds(study)),
-        "check": len(check_rounds(study)),
+    return {name: len(rounds) for name, rounds in rounds_of(study).items()}
+
+
+def leaving(study: Study) -> tuple[str, ...]:
+    """Return what leaves a site beside the update: words of ``RELEASES``. Needs no plan, so no accountant."""
+    asked = {
+        "statistics": study.standardize.method == "global",  # of ``site`` they stay
+        "evaluation": True,
+        "groups": counts_groups(study),
+        "alone_count": _alone(study),
+        "loss": asks_losses(study),
+        "audit_groups": bool(audit_attribute(study) and audit_group_rounds(study)),
+        "explanation": explains(study),
+        "terms": credits_terms(study),
+        "check": explains(study),
     }
+    return tuple(name for name in RELEASES if asked[name])
 
 
 def sd(release: Release) -> float:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from server_app import config_command
+from server_app.commands.admitting import admit, revoke, sites
 from server_app.commands.console import friendly
-from server_app.commands.joining import admit, certificates
+from server_app.commands.joining import certificates
 from server_app.demo_data import make_demo_data
 from server_app.settings_page import settings_page
 
@@ -22,6 +23,8 @@ app = typer.Typer(
 )
 app.command()(certificates)
 app.command()(admit)
+app.command("sites")(sites)
+app.command()(revoke)
 
 Overrides = Annotated[
     list[str] | None,

@@ -73,6 +73,7 @@ data:
     age_band: {{column: age, bands: [40, 65]}}
   split: {{train: 0.7, audit: 0.1, test: 0.2}}
 policy:
+  approval: none     # invented patients: nobody needs to be asked
   max_epsilon: 3.0
   small_cells: none  # invented patients; a hospital leaves this line out
 """

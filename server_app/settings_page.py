@@ -28,7 +28,8 @@ they make together and where each value comes from. On the command line, `group=
 _SITE = """## Site
 
 Owned by the hospital: one `site.yaml`, to be begun from `conf/site/example.yaml` and checked with `fedfm-site check`.
-Nothing of it enters a study. What `policy` says, no study can exceed.
+Nothing of it enters a study. What `policy` says, no study can exceed; it may stand in a `policy.yaml` of its own beside
+`site.yaml` (`conf/site/policy.yaml`), without the word `policy`, and then in no other place.
 """
 
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any value"}

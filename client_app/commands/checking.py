@@ -7,8 +7,6 @@ import typer
 
 from client_app.audit_log import AuditLog
 from client_app.commands.console import SiteFile, complain, friendly, say
-from client_app.data.tables import column, read_table
-from client_app.data.template import parse
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.errors import DataError
@@ -16,6 +14,7 @@ from fedfm.errors import DataError
 
 def check(site_file: SiteFile) -> None:
     """Check the site file, the table it names, the ledger and the audit log. Nothing is sent, nothing is spent."""
+    from client_app.data.tables import column, read_table  # noqa: PLC0415 - pandas
     from client_app.ledger import ledger_of  # noqa: PLC0415 - torch
 
     with friendly():
@@ -41,6 +40,8 @@ def check(site_file: SiteFile) -> None:
 
 def _columns_named(site: Site) -> Iterator[tuple[str, str]]:
     """Each setting that names a column of the table, and the column."""
+    from client_app.data.template import parse  # noqa: PLC0415 - pandas
+
     data = site.data
     for setting in ("patient", "label"):
         yield f"data.{setting}", getattr(data, setting)

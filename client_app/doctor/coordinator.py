@@ -7,7 +7,7 @@ from pathlib import Path
 from client_app.doctor.clock import lead, of_lead
 from client_app.doctor.examined import Examined
 from client_app.doctor.fleet import Fleet, fleet_at
-from client_app.doctor.keys import fingerprint, read_authority, read_node_key
+from client_app.doctor.keys import name_of_key, read_authority, read_node_key
 from client_app.doctor.network import shaken, strict
 from client_app.doctor.reaching import connected, proxy_for, read_address
 from fedfm.config.site import Network
@@ -57,7 +57,7 @@ def of_fleet(fleet: Fleet) -> Iterator[Finding]:
 
 
 def _of_key(fleet: Fleet, shift: float) -> Iterator[Finding]:
-    known_as = fingerprint(fleet.key.public_key())
+    known_as = name_of_key(fleet.key.public_key())
     if not fleet.is_registered(shift):
         what = f"the coordinator does not know the node key {known_as}"
         fix = "send it the file site.pub (fedfm-study admit site.pub), or ask whether it was revoked"

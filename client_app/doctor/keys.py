@@ -1,7 +1,5 @@
 """The files by which a hospital knows the coordinator, and is known by it: the authority and the node key."""
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ from fedfm.certificates import Flaw, Kind, authority_flaws, privacy_flaws, read_
 from fedfm.config.site import Network
 from fedfm.errors import ConfigError, FedFMError
 from fedfm.findings import Finding, of_error
+from fedfm.node_keys import fingerprint
 
 CODES: dict[Kind, str] = {
     "expired": "SITE-E120",
@@ -103,11 +102,9 @@ def read_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
-    """Return the short name of a public key, as ``ssh-keygen -l`` says it."""
-    text = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    digest = hashlib.sha256(base64.b64decode(text.split()[1])).digest()
-    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+def name_of_key(key: ec.EllipticCurvePublicKey) -> str:
+    """Return the fingerprint by which a hospital and the coordinator speak of a node key."""
+    return fingerprint(key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode())
 
 
 def _authority(path: Path, now: datetime) -> Iterator[Finding]:
@@ -125,7 +122,7 @@ def _node_key(path: Path) -> Iterator[Finding]:
     flaws = [*privacy_flaws(path), *strength_flaws(key.public_key(), "the node key"), *_pair_flaws(path, key)]
     yield from (as_finding("keys", "node key", flaw) for flaw in flaws)
     if not flaws:
-        yield Finding("keys", "node key", "pass", f"{fingerprint(key.public_key())}, private, {key.curve.name}")
+        yield Finding("keys", "node key", "pass", f"{name_of_key(key.public_key())}, private, {key.curve.name}")
 
 
 def _pair_flaws(path: Path, key: ec.EllipticCurvePrivateKey) -> Iterator[Flaw]:

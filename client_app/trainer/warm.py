@@ -2,10 +2,12 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from client_app import releases, rounds, statistics
+from client_app.approvals import Approvals
 from client_app.asked import Round
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
@@ -25,13 +27,19 @@ Reply = TypeVar("Reply", Description, SummariseReply, TrainReply, EvaluateReply)
 class Trainer:
     """Answers one request at a time, and trusts nothing of what it is asked.
 
-    The study is read and checked anew in every request, against the schema, the site's policy
-    and its ledger. Model, data and cached states stay loaded while the study stays the same.
+    The study is read and checked anew in every request, against the schema, the site's policy, what its people
+    approved, and its ledger. Model, data and cached states stay loaded while the study stays the same.
+
+    Args:
+        site: The hospital.
+        clock: Seconds, of which only differences count; limits how long a round of training takes.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.site = site
         self.ledger = ledger_of(site)
+        self.approvals = Approvals(site)
+        self._clock = clock
         self._lock = threading.Lock()
         self._warm: tuple[str, Prepared] | None = None
 
@@ -76,9 +84,10 @@ class Trainer:
             study = study_from_json(request.study)
             _check_names(request, allowed(study))
             accept(self.site, study)
+            self.approvals.check(study)
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
-            return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request))
+            return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock))
 
     def _prepared(self, study: Study) -> Prepared:
         key = study_to_json(study)

@@ -5,6 +5,7 @@ The coordinator calls ``compose_study``; a hospital calls ``load_site``, and
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from fedfm.config.coherence.site import check_site
 from fedfm.config.coherence.study import RULE_SETTINGS, check_rules, check_study
 from fedfm.config.origins import Source, read_source
 from fedfm.config.overrides import Change, read_overrides
+from fedfm.config.policy import POLICY_FILE
 from fedfm.config.problems import Place, Problems
 from fedfm.config.settings import settings_of
 from fedfm.config.site import Site
@@ -79,7 +81,7 @@ def compose_study(overrides: Sequence[str] = (), *, conf: Path | None = None) ->
 
 
 def load_site(path: Path) -> Site:
-    """Read and check one hospital's ``site.yaml``.
+    """Read and check one hospital's ``site.yaml``, and the ``policy.yaml`` beside it where there is one.
 
     Relative paths in it count from the folder of the file; ``${oc.env:NAME}`` is replaced
     by the environment variable.
@@ -87,16 +89,17 @@ def load_site(path: Path) -> Site:
     Raises:
         ConfigErrors: Every problem at once, each with file and line.
     """
-    source = Source(path.name)
+    sources = [Source(path.name)]
     names = tuple(entry.path for entry in settings_of(Site))
-    problems = Problems("SITE", lambda setting: _site_place(setting, source), names)
+    problems = Problems("SITE", lambda setting: _site_place(setting, sources), names)
     if not path.is_file():
         fix = "copy conf/site/example.yaml there and fill it in"
         problems.add_at("E032", "no site file", str(path), found="a folder" if path.is_dir() else "nothing", fix=fix)
         problems.raise_if_any()
-    source.places.update(read_source(path, path.name, problems).places)
+    sources[0].places.update(read_source(path, path.name, problems).places)
     problems.raise_if_any()
-    site: Site = build(Site, _site_tree(path, problems), problems)
+    tree = _with_policy(path, _site_tree(path, problems), sources, problems)
+    site: Site = build(Site, tree, problems)
     check_site(site, problems)
     problems.raise_if_any()
     folder = path.resolve().parent
@@ -216,23 +219,42 @@ def _origin(path: str, changes: Sequence[Change], sources: Sequence[Source]) -> 
     return next((place.where for place in places if place), "default")
 
 
-def _site_place(path: str, source: Source) -> Place:
+def _site_place(path: str, sources: Sequence[Source]) -> Place:
     """The line of a setting, or of the nearest map around it."""
-    if place := source.places.get(path):
-        return place
     around = path
-    while around := around.rpartition(".")[0]:
-        if place := source.places.get(around):
-            return Place(place.where)
-    return Place(source.name)
+    while around:
+        for source in sources:
+            if place := source.place(around):
+                return place if around == path else Place(place.where)
+        around = around.rpartition(".")[0]
+    owners = [source.name for source in sources if source.prefix and path.startswith(source.prefix)]
+    return Place(owners[0] if owners else sources[0].name)
 
 
-def _site_tree(path: Path, problems: Problems) -> object:
+def _with_policy(path: Path, tree: object, sources: list[Source], problems: Problems) -> object:
+    """Put the policy file's content into the tree of the site file, where that has none itself."""
+    beside, misnamed = path.with_name(POLICY_FILE), path.with_name("policy.yml")
+    if os.path.lexists(misnamed):
+        problems.add_at("E032", "a policy under a name that is not read", misnamed.name, fix=f"call it {POLICY_FILE}")
+    if not os.path.lexists(beside):  # a link to nothing is there, and cannot be read
+        return tree
+    sources.append(read_source(beside, beside.name, problems, prefix="policy"))
+    if written := sources[0].place("policy"):
+        fix = f"keep {POLICY_FILE}, and take the block out of {path.name}"
+        problems.add_at("E030", f"the policy is given here and in {POLICY_FILE}", written.where, fix=fix)
+    problems.raise_if_any()
+    if not sources[-1].places:  # what was lost must not come back as a default
+        problems.add_at("E002", "the policy file holds no setting", beside.name, fix="restore it; defaults: remove it")
+    policy = _site_tree(beside, problems, prefix="policy.")
+    return {**tree, "policy": policy} if isinstance(tree, dict) else tree
+
+
+def _site_tree(path: Path, problems: Problems, *, prefix: str = "") -> object:
     try:
         return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, OSError) as error:
         key = str(getattr(error, "full_key", None) or "")
-        problems.add("E031", _first_line(error), path=key, fix="set the variable, or write the value")
+        problems.add("E031", _first_line(error), path=prefix + key, fix="set the variable, or write the value")
         raise ConfigErrors(problems.errors) from error
 
 

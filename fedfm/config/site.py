@@ -4,6 +4,19 @@ from dataclasses import dataclass
 
 from fedfm.config.settings import REQUIRED, setting
 
+RELEASES = (
+    "statistics",
+    "evaluation",
+    "groups",
+    "alone_count",
+    "loss",
+    "audit_groups",
+    "explanation",
+    "terms",
+    "check",
+)
+"""What may leave a hospital beside the update, by its purpose in the ledger."""
+
 
 @dataclass
 class Group:
@@ -79,13 +92,45 @@ class Network:
 class Policy:
     """Caps that no study can exceed. Beyond one, the site refuses and spends nothing."""
 
+    approval: str = setting(
+        "required",
+        "required: a study is answered once a person here has approved it (fedfm-site approve), as it is and no other; "
+        "none: whatever stays within the caps is answered, only for public or invented data",
+        choices=("required", "none"),
+    )
     max_epsilon: float = setting(3.0, "most that one patient may ever spend, over all studies", above=0, high=100)
+    max_epsilon_per_run: float = setting(0.0, "most that one run may spend of it; 0: all of it", low=0, high=100)
     max_delta: float = setting(1e-3, "largest chance of failure", above=0, high=0.1)
     min_noise_multiplier: float = setting(0.3, "least noise of any release", low=0)
+    max_grad_norm: float = setting(
+        10.0, "largest clipping norm; under a huge one the noise drowns in rounding", above=0, high=1e4
+    )
     max_rounds: int = setting(200, "most rounds of a study", unit="rounds", low=1)
     max_local_steps: int = setting(1000, "most steps of a round", unit="steps", low=1)
+    max_minutes_per_round: float = setting(
+        60.0,
+        "a round of training that takes longer is ended after the step it is in; nothing is sent, the charge stays",
+        unit="minutes",
+        above=0,
+    )
     min_sites: int = setting(2, "fewest sites a study must average over", unit="sites", low=1)
     min_patients: int = setting(20, "fewest training patients to take part", unit="patients", low=2)
+    models: list[str] = setting(
+        [],
+        "allowed weights, by the SHA-256 of model.safetensors; none: a model that starts without weights; empty: any",
+        pattern="[0-9a-f]{64}|none",
+    )
+    tasks: list[str] = setting(
+        [], "allowed tasks, by the hash that fedfm-site approve shows; empty: any", pattern="[0-9a-f]{64}"
+    )
+    releases: list[str] = setting(
+        list(RELEASES),
+        "what may leave beside the update; statistics: sums of the inputs before round 1; evaluation: test patients by "
+        "label and score; groups: the same by group; alone_count: the same of a model trained here alone; loss, "
+        "audit_groups: losses and counts of audit patients; explanation, terms, check: figures of reasons, credits of "
+        "a public vocabulary, figures of reasons before sending. A study that asks for another is refused",
+        choices=RELEASES,
+    )
     on_failed_check: str = setting(
         "flag",
         "what follows when a model that is about to be sent decides for reasons that do not hold; flag: it is sent, "
@@ -94,8 +139,8 @@ class Policy:
     )
     small_cells: str = setting(
         "cms",
-        "how exact counts leave; cms: none from 1 to 10, nor derivable; redact7_round5: none up to 7, others in steps "
-        "of 5; none: as they are, only for public data",
+        "smallest cell of exact counts; cms: none from 1 to 10, nor derivable; redact7_round5: none up to 7, others in "
+        "steps of 5; none: as they are, only for public data",
         choices=("cms", "redact7_round5", "none"),
     )
     units: list[str] = setting(["patient"], "accepted units of privacy", choices=("patient", "record"))

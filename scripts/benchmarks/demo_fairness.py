@@ -222,7 +222,13 @@ def _hospitals(work: Path, seed: int) -> Path:
     return divided
 
 
-_POLICY = {"max_epsilon": 10.0, "allow_no_privacy": True, "allow_exact_evaluation": True, "small_cells": "none"}
+_POLICY = {
+    "approval": "none",
+    "max_epsilon": 10.0,
+    "allow_no_privacy": True,
+    "allow_exact_evaluation": True,
+    "small_cells": "none",
+}
 
 
 def _reviewed(sites: Mapping[str, Path]) -> dict[str, bool]:

@@ -26,11 +26,12 @@ def public_folder(name: str) -> Path:
 
 
 def copy_sites(source: Path, to: Path) -> Path:
-    """Copy the sites without their state to ``to``, small cells allowed: their patients are public; return it."""
+    """Copy the sites without their state to ``to``, open to any study: their patients are public; return it."""
     shutil.copytree(source, to, ignore=shutil.ignore_patterns("state"))
     for file in sorted(to.glob("*/*.yaml")):
         content = OmegaConf.load(file)
-        OmegaConf.update(content, "policy.small_cells", "none", force_add=True)  # folders of older releases lack it
+        for setting in ("policy.small_cells", "policy.approval"):  # folders of older releases lack them
+            OmegaConf.update(content, setting, "none", force_add=True)
         OmegaConf.save(content, file)
     return to
 

@@ -14,9 +14,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from client_app.keys import make_node_key
+from fedfm.config.policy import POLICY_FILE
 from fedfm.errors import DataError, EngineError
 from fedfm.private_files import make_secret
-from scripts.engine import coordinator, processes
+from scripts.engine import processes
+from server_app import runs
 from server_app.certificates import Certificates, make_certificates
 
 HOST = "127.0.0.1"
@@ -158,7 +160,7 @@ def prepare(site_files: Sequence[Path], state: Path, *, results: Path, port: int
         environment=_environment(state, results),
         outlives_us=keep,
     )
-    coordinator.write_connection(federation.flower_home, federation.control, federation.certificates.authority)
+    runs.write_connection(federation.flower_home, federation.control, federation.certificates.authority)
     return federation
 
 
@@ -189,7 +191,7 @@ def _clear(state: Path) -> None:
 
 
 def _copy_site(file: Path, state: Path, *, max_epsilon: float | None) -> str:
-    """Copy a site file, with a ledger of its own, and return the site's id."""
+    """Copy a site file and the policy beside it, with a ledger of its own, and return the site's id."""
     if not file.is_file():
         raise DataError("ENGINE-E102", "no such site file", where=str(file), fix="name a folder that has one")
     content: Any = OmegaConf.load(file)
@@ -198,9 +200,16 @@ def _copy_site(file: Path, state: Path, *, max_epsilon: float | None) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     content["data"]["path"] = str((file.parent / str(content["data"]["path"])).resolve())
     content["state"] = str(folder / "state")
-    if max_epsilon is not None:
+    beside, target = file.with_name(POLICY_FILE), folder / POLICY_FILE
+    target.unlink(missing_ok=True)  # of a former federation
+    policy: Any = OmegaConf.load(beside) if beside.exists() else None
+    if max_epsilon is not None and policy is not None:
+        policy["max_epsilon"] = max_epsilon
+    elif max_epsilon is not None:
         OmegaConf.update(content, "policy.max_epsilon", max_epsilon, force_add=True)
     OmegaConf.save(content, folder / "site.yaml")
+    if policy is not None:
+        OmegaConf.save(policy, target)
     return name
 
 

@@ -5,10 +5,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.engine import coordinator, processes
+from scripts.engine import processes
 from scripts.engine.failures import explain
 from scripts.engine.federation import Federation
 from scripts.engine.launching import control_of
+from server_app import runs
 from server_app.report import console
 from server_app.report.events import Event, RoundStarted, read_events
 from server_app.report.summary import summarise
@@ -39,11 +40,11 @@ def run_and_follow(federation: Federation, app: Path, *, results: Path, override
         EngineError: Flower refused the run, a process of the federation ended, or the run left no results.
     """
     before = _folders(results)
-    run = coordinator.start_run(app, overrides=overrides, environment=federation.environment)
+    run = runs.start_run(app, overrides=overrides, environment=federation.environment)
     shown, first_training = 0, 0.0
     with closing(control_of(federation)) as control:
         while True:
-            status = coordinator.status_of(control, run)
+            status = runs.status_of(control, run)
             events = _events(_folders(results) - before)
             for event in events[shown:]:
                 print(console.line(event), flush=True)
@@ -57,7 +58,7 @@ def run_and_follow(federation: Federation, app: Path, *, results: Path, override
     new = _folders(results) - before
     if not new:
         log = federation.logs / "serverapp.log"
-        log.write_text(coordinator.log_of(run, environment=federation.environment))
+        log.write_text(runs.log_of(run, environment=federation.environment))
         raise explain("the coordinator's app", log)
     judged = verdict(summarise(events))
     completed = status.completed and judged.status == "completed"

@@ -13,9 +13,10 @@ SHARES = {"train": 0.7, "audit": 0.1, "test": 0.2}
 _HEADER = """\
 # {title}
 # Public data: anybody may download these patients, so this site also accepts studies without
-# privacy, and exact counts with small cells. Never copy these lines into a hospital's own file.
+# privacy, exact counts with small cells, and whatever study asks. Never copy these lines into a hospital's own file.
 """
 _POLICY = {
+    "approval": "none",
     "max_epsilon": 10.0,
     "allow_no_privacy": True,
     "allow_exact_evaluation": True,

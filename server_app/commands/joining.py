@@ -1,17 +1,12 @@
-"""``fedfm-study certificates`` and ``admit``: a federation is made, and hospitals join it."""
+"""``fedfm-study certificates``: what hospitals know the coordinator by."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from server_app import admission
 from server_app.certificates import LOCAL, make_certificates, renew, switch
 from server_app.commands.console import friendly, say
-
-Superlink = Annotated[str, typer.Option(help="host:port of the SuperLink's Control API.")]
-Authority = Annotated[Path, typer.Option(help="Certificate of the authority, ca.crt.")]
 
 
 def certificates(
@@ -49,19 +44,3 @@ def certificates(
         say(f"Stay at the coordinator:  {made.server}, {made.server_key}")
         if renewal:
             say("When every hospital has the new ca.crt: the same command with --switch, then restart the SuperLink.")
-
-
-def admit(
-    public_key: Annotated[Path, typer.Argument(help="The hospital's public node key, site.pub.")],
-    *,
-    site: Annotated[str, typer.Option(help="The hospital's id, as in its site.yaml.")],
-    superlink: Superlink = "127.0.0.1:8000",
-    authority: Authority = Path("certificates/ca.crt"),
-) -> None:
-    """Let a hospital take part: make its node key known to the SuperLink, under the hospital's id.
-
-    Example: fedfm-study admit hospital-a.pub --site hospital-a
-    """
-    with friendly(), closing(admission.client(superlink, authority)) as control:
-        admission.register(control, site, public_key)
-        say(f"{site} may take part.")

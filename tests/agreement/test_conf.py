@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from client_app.loss_weights import REWEIGHTINGS
 from fedfm.config.compose import load_site
 from fedfm.config.settings import settings_of
+from fedfm.config.site import Policy
 from fedfm.config.study import Study
 from server_app.combining.rules import COMBINERS
 from server_app.games import CONTRIBUTIONS
@@ -78,8 +79,14 @@ def test_every_group_of_the_study_has_a_folder_and_every_folder_a_group() -> Non
 
 
 def test_the_example_for_hospitals_is_valid_and_stays_out_of_the_app() -> None:
-    load_site(CONF / "site" / "example.yaml")
+    site = load_site(CONF / "site" / "example.yaml")
+    assert site.policy == Policy(), "conf/site/policy.yaml says that what is left out has the value that stands there"
     assert "conf/site/**" in (CONF.parent / "pyproject.toml").read_text()
+
+
+def test_the_policy_for_hospitals_names_every_setting_once_and_no_other() -> None:
+    written = yaml.safe_load((CONF / "site" / "policy.yaml").read_text())
+    assert set(written) == {entry.path for entry in settings_of(Policy)}
 
 
 def test_heart_disease_columns_are_those_of_the_protocol() -> None:

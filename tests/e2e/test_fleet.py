@@ -20,12 +20,12 @@ from fedfm.arrays import from_bytes, norm, update_of
 from fedfm.config.compose import compose_study
 from fedfm.errors import EngineError
 from fedfm.private_files import make_secret
-from scripts.engine import coordinator, processes
+from scripts.engine import processes
 from scripts.engine.failures import explain
 from scripts.engine.federation import Federation, stage_app
 from scripts.engine.following import Finished, run_and_follow
 from scripts.engine.launching import control_of, start_supernode, start_trainer
-from server_app import admission, model_host
+from server_app import admission, model_host, runs
 from server_app.certificates import make_certificates
 from server_app.report.events import RunEnded, SiteTrained, read_events
 from server_app.simulate import simulate
@@ -142,7 +142,7 @@ def free_port() -> int:
 
 def test_a_wrong_connection_name_is_named(federation: Federation) -> None:
     with pytest.raises(EngineError, match="nowhere"):
-        coordinator.start_run(
+        runs.start_run(
             stage_app(federation.state), overrides=TINY, environment=federation.environment, connection="nowhere"
         )
 

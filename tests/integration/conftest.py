@@ -53,6 +53,7 @@ data:
     sex: {{column: sex, values: {{female: female, male: male}}}}
   split: {{train: 0.6, audit: 0.2, test: 0.2}}
 policy:
+  approval: none
   allow_random_weights: true
   {policy}
 """

@@ -39,7 +39,7 @@ data:
   groups:
     sex: {column: sex, values: {f: female, m: male}}
   split: {train: 0.6, audit: 0.2, test: 0.2}
-policy: {max_epsilon: 4}
+policy: {approval: none, max_epsilon: 4}
 """
     )
     return path

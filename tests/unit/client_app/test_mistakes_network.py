@@ -151,7 +151,7 @@ def test_31_a_key_that_is_not_registered(hospital: Hospital) -> None:
     assert codes(found) == ["SITE-E125"]
     (finding,) = [each for each in found if each.code]
     key = keys.read_node_key(hospital.folder / "stranger.key")
-    assert keys.fingerprint(key.public_key()) in finding.what
+    assert keys.name_of_key(key.public_key()) in finding.what
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from client_app.site import accept, agreed_plan, delta
+from client_app.trainer import trainer_pb2 as pb
 from fedfm.config.compose import compose_study
-from fedfm.config.site import Data, Policy, Site, Split
+from fedfm.config.policy import task_hash
+from fedfm.config.site import RELEASES, Data, Policy, Site, Split
 from fedfm.config.study import Study
 from fedfm.errors import PolicyError
+from fedfm.plan import leaving, plan, planned
 from fedfm.privacy import Release, epsilon
 from fedfm.schedule import check_rounds, evaluation_rounds, explanation_rounds
+
+CONF = Path(__file__).parents[3] / "conf"
 
 
 def site(**policy: object) -> Site:
@@ -52,6 +59,8 @@ def test_the_default_study_is_accepted_by_the_default_policy() -> None:
         ("model=tiny", "SITE-E140"),
         ("privacy.delta=0.0003", "SITE-E102"),  # above 1 / (10 patients): it would make other epsilons look small
         ("training.precision=bfloat16", "SITE-E110"),
+        ("privacy.max_grad_norm=10.1", "SITE-E111"),
+        ("privacy.max_grad_norm=10000", "SITE-E111"),
     ],
 )
 def test_each_cap_refuses_what_is_beyond_it(override: str, code: str) -> None:
@@ -60,6 +69,100 @@ def test_each_cap_refuses_what_is_beyond_it(override: str, code: str) -> None:
     assert caught.value.code == code
     assert "hospital-a" in str(caught.value)
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("split", ["epsilon", "evaluation_epsilon", "audit_epsilon"])
+def test_one_run_may_be_kept_below_what_all_may_spend(split: str) -> None:
+    names = ("epsilon", "evaluation_epsilon", "audit_epsilon")
+    wanted = study(*(f"privacy.{name}={2 if name == split else 1}" for name in names))
+    accept(site(max_epsilon_per_run=2.0), wanted)
+    with pytest.raises(PolicyError, match=rf"SITE-E101 privacy.{split} .*at most 1\.5"):
+        accept(site(max_epsilon_per_run=1.5), wanted)
+    with pytest.raises(PolicyError, match=rf"SITE-E101 privacy.{split} .*at most 1 "):
+        accept(site(max_epsilon=1.0, max_epsilon_per_run=50.0), wanted)  # the stricter of the two
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_stays_within_the_default_policy(experiment: str) -> None:
+    composed = compose_study([f"experiment={experiment}"]).value
+    accept(replace(site(), declared_patients=30), composed)
+
+
+def test_only_listed_weights_are_trained() -> None:
+    wanted, tabular = study(), compose_study(["experiment=heart_disease"]).value
+    accept(site(models=[wanted.model.sha256]), wanted)
+    accept(site(models=["none"]), tabular)
+    open_to_tests = {"allow_random_weights": True}
+    for listed, asked in (
+        (["ab" * 32], wanted),
+        (["none"], wanted),
+        ([wanted.model.sha256], tabular),
+        ([wanted.model.sha256, "none"], study("model=tiny", f"model.sha256={wanted.model.sha256}")),
+    ):
+        with pytest.raises(PolicyError, match="SITE-E112"):
+            accept(site(models=listed, **open_to_tests), asked)
+
+
+def test_only_listed_tasks_are_trained() -> None:
+    wanted = study()
+    accept(site(tasks=["ab" * 32, task_hash(wanted.task)]), wanted)
+    for change in ("task.groups=[]", "task.labels=[deteriorated,recovered]", "task.positive=recovered"):
+        with pytest.raises(PolicyError, match="SITE-E113"):
+            accept(site(tasks=[task_hash(wanted.task)]), study(change))
+
+
+ASKING = {
+    "statistics": ("standardize=global",),
+    "evaluation": (),
+    "groups": (),
+    "alone_count": ("baseline=alone",),
+    "loss": (),
+    "audit_groups": ("weighting=fairfed",),
+    "explanation": (),
+    "terms": ("explainability.vocabulary=[fever]",),
+    "check": (),
+}
+"""Release to what a study says to ask for it, where it does not anyway."""
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_release_that_the_policy_keeps_is_refused(release: str) -> None:
+    wanted = study(*ASKING[release])
+    accept(site(), wanted)
+    allowed = [name for name in RELEASES if name != release]
+    with pytest.raises(PolicyError, match=rf"SITE-E114 .*got: {release} — allowed: {', '.join(allowed)}"):
+        accept(site(releases=allowed), wanted)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    asked=st.sets(st.sampled_from(sorted({word for words in ASKING.values() for word in words}))),
+    less=st.sets(st.sampled_from(["explainability=none", "evaluation.groups=false", "evaluation.audit_loss=false"])),
+    rounds=st.integers(1, 4),
+)
+def test_what_is_said_to_leave_is_what_the_plan_releases(asked: set[str], less: set[str], rounds: int) -> None:
+    """What the plan charges, but for what stays: else a release could pass the policy unnamed."""
+    if "explainability=none" in less:
+        asked -= {"explainability.vocabulary=[fever]"}
+    wanted = study(*sorted(asked), *sorted(less), f"rounds={rounds}")
+    stays = {"training", "reweighting", "alone", "group_losses"}
+    released = {one.name.removeprefix("last_") for one in planned(wanted, plan(wanted, delta=1e-4))} - stays
+    assert set(leaving(wanted)) == released
+
+
+def test_every_field_that_leaves_is_a_release_or_public() -> None:
+    """Whoever adds a field to the messages has to say here what it is, and give the policy a word for it."""
+    of = {"sums": "statistics", "cells": "evaluation", "alone": "alone_count", "losses": "loss"}
+    public = {"site", "round", "layout", "declared_patients", "steps", "seconds", "privacy", "device", "labels"}
+    of_policy = {"update", "downweighted"}  # the training itself; and what follows from the sums of the check
+    named = set()
+    for message in (pb.Description, pb.SummariseReply, pb.TrainReply, pb.EvaluateReply):
+        fields = {field.name for field in message.DESCRIPTOR.fields} - public - of_policy
+        if message is pb.Description:
+            assert fields == {"groups"}  # attributes that the site file offers
+            continue
+        named |= {of.get(name, name) for name in fields if not name.endswith("_sd")}
+    assert named == set(RELEASES)
 
 
 @pytest.mark.parametrize("location", ["/", "/etc", "/no/such/folder", "../..", "model"])

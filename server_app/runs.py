@@ -1,4 +1,4 @@
-"""What the engine asks of a SuperLink: start a run, follow it.
+"""What is asked of a SuperLink: start a run, follow it.
 
 Runs are started by the ``flwr`` command, exactly as a researcher does; the rest goes over the
 same Control API in this process, because a ``flwr`` command costs a second of start-up each.
@@ -9,17 +9,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.proto.control_pb2 import ListRunsRequest
+import httpx
+from flwr.proto.control_pb2 import ListRunsRequest, StreamLogsRequest
 from flwr.supercore.control import ControlHttpClient
 
 from fedfm.errors import EngineError
 
 CONNECTION = "demo"
 """Name of the connection in the federation's Flower configuration."""
+
+_SILENCE = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def start_run(app: Path, *, overrides: str, environment: Mapping[str, str], conn
             "flwr run was refused",
             where=f"connection {connection}",
             found=(done.stdout + done.stderr).strip(),
-            fix="the connections are those of config.toml in $FLWR_HOME; scripts/demo --keep writes one",
+            fix="read its words; the connections are those of config.toml in $FLWR_HOME",
         ) from error
 
 
@@ -85,6 +88,43 @@ def log_of(run: int, *, environment: Mapping[str, str], connection: str = CONNEC
     command = [_flwr(), "log", str(run), connection, "--show"]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
+
+
+def has_completed(control: ControlHttpClient) -> bool:
+    """Tell whether any run of this SuperLink has ended as it should."""
+    found = control.ListRuns(ListRunsRequest()).run_dict.values()
+    return any(run.status.status == "finished" and run.status.sub_status == "completed" for run in found)
+
+
+def follow(control: ControlHttpClient, run: int, tell: Callable[[str], object]) -> Status:
+    """Pass on what the ServerApp of a run prints until it has finished; return how it ended.
+
+    A SuperLink that is started again meanwhile is waited for.
+
+    Raises:
+        EngineError: The SuperLink has not answered for a minute.
+    """
+    seen, answered = 0.0, time.monotonic()
+    while True:
+        try:
+            status = status_of(control, run)  # before its log: what it says until then is passed on
+            for part in control.StreamLogs(StreamLogsRequest(run_id=run, after_timestamp=seen)):
+                tell(part.log_output)
+                seen = max(seen, part.latest_timestamp)
+            answered = time.monotonic()
+        except httpx.TransportError as error:
+            if time.monotonic() - answered > _SILENCE:
+                raise EngineError(
+                    "ENGINE-E141",
+                    f"the SuperLink has not answered for {_SILENCE:.0f} s",
+                    where=f"run {run}",
+                    found=type(error).__name__,
+                    fix="start it again: a run goes on where its ServerApp still lives",
+                ) from error
+        else:
+            if status.finished:
+                return status
+        time.sleep(0.5)
 
 
 def wait_for(control: ControlHttpClient, run: int, *, seconds: float) -> Status:

@@ -1,0 +1,221 @@
+"""Which studies the people of this hospital have approved, and which wait for them.
+
+An approval is of one resolved study: every setting of it, as the trainer reads it. A study that differs in one setting
+is another study, and waits. Approvals and withdrawals are entries of one sealed file, ``approvals.jsonl``; none is
+ever taken out. What was asked for without approval is kept under ``pending`` for the hospital to look at.
+"""
+
+import datetime
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from client_app.chain import Chain
+from client_app.installed import code_hash
+from client_app.own_files import keep
+from fedfm.config.compose import study_from_json, study_to_json
+from fedfm.config.policy import policy_hash
+from fedfm.config.site import Site
+from fedfm.config.study import Study
+from fedfm.errors import DataError, PolicyError
+from fedfm.wire import WIRE_VERSION
+
+FILE, PENDING = "approvals.jsonl", "pending"
+MOST_PENDING, LARGEST_PENDING = 20, 1_000_000
+"""Studies that wait at most, and bytes of one: a coordinator must not fill the hospital's disk."""
+
+_SHORTEST_PREFIX = 6
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One entry: what a person decided about a study.
+
+    Attributes:
+        time: When, in UTC.
+        action: ``approve`` or ``withdraw``.
+        by: Who, as typed.
+        study: SHA-256 of the resolved study.
+        name: The study's own name.
+        resolved: The study, to be compared with later ones.
+        wire_version: Version of the messages; a site answers under the one that was approved.
+        code: SHA-256 of the code that was installed.
+        policy: SHA-256 of the policy that was in force.
+    """
+
+    time: str
+    action: Literal["approve", "withdraw"]
+    by: str
+    study: str
+    name: str
+    resolved: str
+    wire_version: int
+    code: str
+    policy: str
+
+
+def study_hash(study: Study) -> str:
+    """Return the SHA-256 of a study as the trainer reads it, however the coordinator wrote it."""
+    return hashlib.sha256(study_to_json(study).encode()).hexdigest()
+
+
+class Approvals:
+    """The approvals of one site. Not for several threads at once; several processes may add to the file.
+
+    Args:
+        site: Its state folder holds the file, its policy says whether approval is needed.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._chain = Chain(Path(site.state) / FILE)
+        self._pending = Path(site.state) / PENDING
+
+    def decisions(self) -> list[Decision]:
+        """Return all decisions, oldest first.
+
+        Raises:
+            DataError: The file was edited or damaged.
+        """
+        return [Decision(**{name: entry[name] for name in Decision.__annotations__}) for entry in self._chain.read()]
+
+    def standing(self) -> dict[str, Decision]:
+        """Return the last decision about each study, by its hash."""
+        return {decision.study: decision for decision in self.decisions()}
+
+    def check(self, study: Study) -> None:
+        """Return if the policy asks for no approval, or the study has it.
+
+        Raises:
+            PolicyError: It has not; it is kept for the hospital to look at. Nothing was computed or spent.
+            DataError: The file is damaged, or the study cannot be kept.
+        """
+        if self._site.policy.approval == "none":
+            return
+        digest = study_hash(study)
+        last = self.standing().get(digest)
+        if last is not None and last.action == "approve" and last.wire_version == WIRE_VERSION:
+            return
+        if last is not None and last.action == "withdraw":
+            raise self._refusal("SITE-E221", "the hospital has withdrawn its approval of this study", study, digest)
+        self._keep_pending(study, digest)
+        if last is not None:
+            what = f"approved under wire version {last.wire_version}, and this trainer speaks {WIRE_VERSION}"
+            raise self._refusal("SITE-E222", what, study, digest)
+        raise self._refusal("SITE-E220", "the hospital has not approved this study", study, digest)
+
+    def approve(self, study: Study, *, by: str, now: datetime.datetime) -> Decision:
+        """Write the approval down, for the code and the wire version that are installed; return it."""
+        decision = Decision(
+            time=now.isoformat(timespec="seconds"),
+            action="approve",
+            by=_name(by),
+            study=study_hash(study),
+            name=study.name,
+            resolved=study_to_json(study),
+            wire_version=WIRE_VERSION,
+            code=code_hash(),
+            policy=policy_hash(self._site.policy),
+        )
+        self._chain.append(asdict(decision))
+        (self._pending / f"{decision.study}.json").unlink(missing_ok=True)
+        return decision
+
+    def withdraw(self, prefix: str, *, by: str, now: datetime.datetime) -> Decision:
+        """Write down that an approval is withdrawn; return it. It holds from the trainer's next request on.
+
+        Raises:
+            DataError: No approved study, or more than one, has a hash that begins so.
+        """
+        approved = {digest: last for digest, last in self.standing().items() if last.action == "approve"}
+        last = approved[self._one_of(approved, prefix)]
+        decision = replace(last, time=now.isoformat(timespec="seconds"), action="withdraw", by=_name(by))
+        self._chain.append(asdict(decision))
+        return decision
+
+    def pending(self) -> dict[str, Study]:
+        """Return what waits for approval, by hash, newest first.
+
+        Raises:
+            DataError: A file there was changed, or cannot be read.
+        """
+        files = sorted(self._pending.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        return {path.stem: _read_pending(path) for path in files}
+
+    def find(self, prefix: str) -> Study:
+        """Return the study, pending or once decided about, whose hash begins so.
+
+        Raises:
+            DataError: None does, or several do.
+        """
+        pending, decided = self.pending(), self.standing()
+        digest = self._one_of({**pending, **decided}, prefix)
+        return pending[digest] if digest in pending else study_from_json(decided[digest].resolved)
+
+    def _one_of(self, digests: Collection[str], prefix: str) -> str:
+        usable = len(prefix) >= _SHORTEST_PREFIX and re.fullmatch(r"[0-9a-f]+", prefix)
+        matching = [digest for digest in digests if digest.startswith(prefix)] if usable else []
+        if len(matching) != 1:
+            raise DataError(
+                "SITE-E224",
+                "no study, or more than one, has a hash that begins so",
+                where=self._site.id,
+                found=prefix[:80],
+                allowed=f"{_SHORTEST_PREFIX} to 64 digits of the hash, enough for one study",
+                fix="see the hashes with: fedfm-site approve SITE_FILE",
+            )
+        return matching[0]
+
+    def _refusal(self, code: str, what: str, study: Study, digest: str) -> PolicyError:
+        return PolicyError(
+            code,
+            what,
+            where=f"approvals of {self._site.id}",
+            found=f"{study.name}, hash {digest[:12]}",
+            fix=f"the hospital looks at it and decides: fedfm-site approve SITE_FILE {digest[:12]}",
+        )
+
+    def _keep_pending(self, study: Study, digest: str) -> None:
+        path, content = self._pending / f"{digest}.json", study_to_json(study).encode()
+        if path.exists() or len(content) > LARGEST_PENDING:
+            return
+        keep(path, content)
+        files = sorted(self._pending.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        for old in files[:-MOST_PENDING]:
+            old.unlink(missing_ok=True)
+
+
+def _read_pending(path: Path) -> Study:
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path) from error
+    if hashlib.sha256(text.encode()).hexdigest() != path.stem:
+        raise _unreadable(path)
+    return study_from_json(text)
+
+
+def _unreadable(path: Path) -> DataError:
+    return DataError(
+        "SITE-E225",
+        "a study that waits for approval cannot be read, or was changed",
+        where=f"{PENDING}/{path.name}",
+        fix="remove the file; the study waits again when the coordinator asks the next time",
+    )
+
+
+def _name(by: str) -> str:
+    name = " ".join(by.split())
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise PolicyError(
+            "SITE-E226",
+            "who decides must be named",
+            where="--by",
+            allowed=f"1 to {_LONGEST_NAME} letters",
+            fix="write the name of the person who decides, as it stands in your records",
+        )
+    return name
