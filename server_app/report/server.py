@@ -42,7 +42,7 @@ class _Reports(SimpleHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
         """Say nothing of requests: a health check asks every few seconds."""
 
 
