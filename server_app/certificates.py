@@ -9,6 +9,8 @@ file accepts the coordinator before and after. When all have it, ``switch`` puts
 """
 
 import ipaddress
+import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,6 +105,8 @@ def renew(directory: Path, hosts: Sequence[str] = ()) -> Certificates:
     used, coming = files_of(directory), next_files_of(directory)
     _require(used.authority.is_file() and used.server.is_file(), directory, "there is no certificate to renew")
     _require(not coming.server.exists(), directory, "a renewal waits already", fix="send ca.crt out, then --switch")
+    is_owner = os.geteuid() in (0, used.server_key.stat().st_uid)
+    _require(is_owner, directory, "server.key belongs to another user", fix="call it as that user, or as root")
     now = datetime.now(UTC)
     lasting = [each for each in read_certificates(used.authority) if each.not_valid_after_utc > now]
     authority, server, key = _signed(hosts or hosts_of(read_certificates(used.server)[0]))
@@ -111,6 +115,7 @@ def renew(directory: Path, hosts: Sequence[str] = ()) -> Certificates:
     _put(used.authority, bundle)  # first: a renewal that is cut short leaves an authority too many, never one too few
     draft = Path(tempfile.mkdtemp(prefix=f"{NEXT}-", dir=directory))
     write_private(draft / coming.server_key.name, key)
+    _give_to_owner_of(used.server_key, draft / coming.server_key.name)
     (draft / coming.server.name).write_bytes(server)
     draft.replace(coming.server.parent)
     return coming
@@ -171,6 +176,14 @@ def _keep(directory: Path, path: Path) -> None:
     folder = directory / FORMER
     folder.mkdir(mode=0o700, exist_ok=True)
     write_private(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{path.name}", path.read_bytes())
+
+
+def _give_to_owner_of(like: Path, path: Path) -> None:
+    """Let a new key belong to whom the old one does, with the same rights: a SuperLink may have a user of its own."""
+    wanted, found = like.stat(), path.stat()
+    shutil.copymode(like, path)
+    if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid):
+        os.chown(path, wanted.st_uid, wanted.st_gid)
 
 
 def _require(holds: bool, directory: Path, what: str, *, fix: str = "make one first, without --renew") -> None:

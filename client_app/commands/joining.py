@@ -43,6 +43,7 @@ def init(  # noqa: PLR0913 - options of a command
     declared_patients: Annotated[str | None, typer.Option(help="Training patients, rounded; public.")] = None,
     coordinator: Annotated[str | None, typer.Option(help="The coordinator, host:port.")] = None,
     authority: Annotated[str | None, typer.Option(help="The coordinator's ca.crt.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Folder with models, each in a folder of its own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda for a GPU.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Take what is proposed without asking; for scripts.")] = False,
 ) -> None:
@@ -63,7 +64,7 @@ def init(  # noqa: PLR0913 - options of a command
             **{"id": id, "display_name": display_name, "table": table, "data_folder": data_folder},
             **{"patient": patient, "label": label, "label_map": label_map, "loader": loader, "reads": reads},
             **{"sex": sex, "sex_values": sex_values, "age": age, "declared_patients": declared_patients},
-            **{"coordinator": coordinator, "authority": authority, "device": device},
+            **{"coordinator": coordinator, "authority": authority, "weights": weights, "device": device},
         )
         asking = Asking(person=sys.stdin.isatty(), accept=yes)
         said = interview(given, asking, propose_id=folder.name)

@@ -16,6 +16,19 @@ _WIDTH = 118
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Models that this hospital has.
+
+    Attributes:
+        folder: The folder on this host.
+        models: SHA-256 of model.safetensors to the sub-folder that holds it.
+    """
+
+    folder: Path
+    models: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Answers:
     """All that ``fedfm-site init`` was told.
 
@@ -36,6 +49,7 @@ class Answers:
         coordinator: ``host:port`` of the coordinator.
         authority: The coordinator's ca.crt.
         device: ``auto``, ``cpu`` or ``cuda``.
+        weights: Its copies of models; None for none yet.
     """
 
     id: str
@@ -53,7 +67,8 @@ class Answers:
     age: str
     coordinator: str
     authority: Path = field(repr=False)
-    device: str = "auto"
+    device: str = "cpu"
+    weights: Weights | None = None
 
 
 def site_yaml(said: Answers) -> str:
@@ -66,6 +81,7 @@ def site_yaml(said: Answers) -> str:
         (f"declared_patients: {said.declared_patients}", "public: your training patients, rounded"),
         ("state: /var/lib/fedfm", "ledger and audit log: keep it, back it up, do not edit it"),
         (f"device: {said.device}", "auto | cpu | cuda"),
+        *_weights(said),
         ("data:", ""),
         (f"  path: {_quoted(f'/data/{said.table}')}", "as the trainer's container sees it"),
         (f"  loader: {said.loader}", "text | template | columns"),
@@ -103,7 +119,16 @@ FEDFM_VERSION={version}
 FEDFM_COORDINATOR={said.coordinator}
 # the folder on this host with the patients' table; only the trainer sees it, read-only
 FEDFM_DATA='{said.data_folder}'
+# the folder on this host with models, each in a folder of its own
+FEDFM_WEIGHTS='{said.weights.folder if said.weights else "./weights"}'
 """
+
+
+def _weights(said: Answers) -> list[tuple[str, str]]:
+    if not said.weights:
+        return [("weights: {}", "hash of model.safetensors: its folder, for example /weights/all-MiniLM-L6-v2")]
+    named = [(f"  {digest}: {_quoted(f'/weights/{name}')}", "") for digest, name in said.weights.models.items()]
+    return [("weights:", "hash of model.safetensors: its folder"), *named]
 
 
 def _reads(said: Answers) -> tuple[str, str]:

@@ -28,6 +28,9 @@ MODES = {
 }
 """Every file of the folder, and who may read it: node.key by the SuperNode alone."""
 
+WEIGHTS = "weights"
+"""Folder for models that come later."""
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -96,6 +99,7 @@ def write_folder(folder: Path, said: Answers) -> Joined:
 def _fill(folder: Path, said: Answers) -> None:
     make_node_key(folder / "node.key").rename(folder / "site.pub")
     make_secret(folder / "superexec.secret")
+    (folder / WEIGHTS).mkdir(mode=0o755)
     texts = {
         "site.yaml": site_yaml(said),
         "policy.yaml": policy_yaml(),

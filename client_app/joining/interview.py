@@ -1,5 +1,6 @@
 """The questions of ``fedfm-site init``, in the order in which a person knows the answers."""
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from cryptography import x509
 
 from client_app.data.tables import canonical, column, read_table
 from client_app.data.template import parse
-from client_app.joining.answers import Answers
+from client_app.joining.answers import Answers, Weights
 from client_app.joining.columns import Guess, describe, guess, labels_to_show, rounded_patients, sex_words
 from client_app.joining.questions import Asking, Question, unusable
 from fedfm.config.settings import settings_of
@@ -18,6 +19,7 @@ from fedfm.config.site import Site
 from fedfm.errors import ConfigError, FedFMError
 
 _TRAIN = 0.7  # the share of training patients in the site file that is written
+_DEVICES = ("cpu", "cuda", "auto")  # one of several GPUs is named in the file
 _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:(\d{1,5})|\[[0-9A-Fa-f:]+\]:(\d{1,5})")
 
 
@@ -40,6 +42,7 @@ class Given:
     declared_patients: str | None = None
     coordinator: str | None = None
     authority: str | None = None
+    weights: str | None = None
     device: str | None = None
 
 
@@ -90,7 +93,16 @@ def interview(given: Given, asking: Asking, *, propose_id: str) -> Answers:
         ),
         coordinator=ask(Question("--coordinator", "Coordinator, host:port"), given.coordinator, _address),
         authority=ask(Question("--authority", "The coordinator's ca.crt", "ca.crt"), given.authority, _authority),
-        device=ask(Question("--device", "Compute on: cpu, or cuda for a GPU", "cpu"), given.device, _device),
+        weights=ask(
+            Question("--weights", "Folder with models, each in a folder of its own (empty: none yet)", ""),
+            given.weights,
+            _weights,
+        ),
+        device=ask(
+            Question("--device", "Compute on: cpu, or cuda for a GPU", "cpu"),
+            given.device,
+            _one_of("--device", _DEVICES),
+        ),
     )
 
 
@@ -196,8 +208,20 @@ def _authority(text: str) -> Path:
     return path
 
 
-def _device(text: str) -> str:
-    return _one_of("--device", _choices("device"))(text)
+def _weights(text: str) -> Weights | None:
+    """Read which models are there, by their hashes."""
+    if not text:
+        return None
+    folder = _host(str(Path(text).expanduser().resolve()))
+    files = sorted(folder.glob("*/model.safetensors"))
+    if not files:
+        allowed = "a folder with NAME/model.safetensors in it, for each model"
+        raise unusable("--weights", "no models are there", found=str(folder), allowed=allowed)
+    models = {}
+    for file in files:
+        with file.open("rb") as content:
+            models[hashlib.file_digest(content, "sha256").hexdigest()] = file.parent.name
+    return Weights(folder, models)
 
 
 def _choices(path: str) -> tuple[str, ...]:

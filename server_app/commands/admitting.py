@@ -16,9 +16,8 @@ from fedfm.config.site import Site
 from fedfm.errors import ConfigError
 from server_app import admission
 from server_app.commands.console import friendly, print_json, say
+from server_app.commands.joining import Authority, Superlink
 
-Superlink = Annotated[str, typer.Option(envvar="FEDFM_SUPERLINK", help="host:port of the SuperLink's Control API.")]
-Authority = Annotated[Path, typer.Option(envvar="FEDFM_AUTHORITY", help="Certificate of the authority, ca.crt.")]
 LOCAL, CERTIFICATE = "127.0.0.1:8000", Path("certificates/ca.crt")
 
 

@@ -1,5 +1,6 @@
 """``fedfm-site init``: what is guessed, what is asked, what is written; and no patient's value on the screen."""
 
+import hashlib
 import os
 import pty
 import stat
@@ -63,7 +64,7 @@ def test_a_folder_is_written_that_the_trainer_accepts(tmp_path: Path, table: Pat
     folder = tmp_path / "hospital-a"
     result = joined(folder, table, authority, "--label-map", "0=recovered,1=deteriorated")
     assert result.exit_code == 0, result.output
-    assert {path.name for path in folder.iterdir()} == FILES == set(MODES)
+    assert {path.name for path in folder.iterdir()} == FILES | {"weights"} == set(MODES) | {"weights"}
     site = load_site(folder / "site.yaml")
     assert (site.id, site.declared_patients, site.data.loader) == ("hospital-a", 80, "text")
     assert (site.data.patient, site.data.label, site.data.text) == ("MRN", "outcome", "Note Text")
@@ -73,6 +74,17 @@ def test_a_folder_is_written_that_the_trainer_accepts(tmp_path: Path, table: Pat
     assert (site.data.path, site.state) == ("/data/cohort.csv", "/var/lib/fedfm")
     assert site.network.coordinator == "fl.example.org:9092"
     assert f"FEDFM_DATA='{tmp_path}'" in (folder / ".env").read_text()
+
+
+def test_models_are_named_by_their_hash(tmp_path: Path, table: Path, authority: Path) -> None:
+    model = tmp_path / "models" / "tiny" / "model.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    folder = tmp_path / "hospital-a"
+    assert joined(folder, table, authority, "--weights", tmp_path / "models").exit_code == 0
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert load_site(folder / "site.yaml").weights == {digest: "/weights/tiny"}
+    assert f"FEDFM_WEIGHTS='{tmp_path / 'models'}'" in (folder / ".env").read_text()
 
 
 def test_keys_are_a_pair_and_for_their_user_only(tmp_path: Path, table: Path, authority: Path) -> None:
@@ -107,12 +119,12 @@ def test_the_fingerprint_is_the_one_of_ssh_keygen() -> None:
 def test_a_second_time_says_what_is_there_and_changes_nothing(tmp_path: Path, table: Path, authority: Path) -> None:
     folder = tmp_path / "hospital-a"
     joined(folder, table, authority)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {name: (folder / name).read_bytes() for name in FILES}
     result = joined(folder, table, authority)
     assert result.exit_code == 2
     assert "SITE-E232" in result.output
     assert fingerprint(before["site.pub"].decode()) in result.output
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {name: (folder / name).read_bytes() for name in FILES} == before
 
 
 def test_a_failure_leaves_nothing_behind(
@@ -147,6 +159,7 @@ def test_a_failure_leaves_nothing_behind(
         ("--data-folder", "cohort", "SITE-E231"),
         ("--authority", "nowhere.crt", "SITE-E233"),
         ("--table", "nowhere.csv", "SITE-E011"),
+        ("--weights", "nowhere", "SITE-E231"),
     ],
 )
 def test_an_answer_that_cannot_be_used_is_named(
@@ -169,7 +182,7 @@ def test_without_a_terminal_an_open_question_ends_it(tmp_path: Path, table: Path
 def test_a_person_is_asked_again_until_the_answer_can_be_used(tmp_path: Path, table: Path, authority: Path) -> None:
     """On a real terminal; return takes what is proposed."""
     answers = ["", "", str(table), "nothing", "", "", "0=well,1=ill", "", "", "", "", "", "", "", "x", "h:1"]
-    answers += [str(authority), "", "y"]
+    answers += [str(authority), "", "", "y"]
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "typer", "client_app.cli", "run", "init", str(tmp_path / "hospital-a")]
     with subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as person:
