@@ -126,7 +126,7 @@ def verdict(examination: Examination) -> str:
     means: Mapping[Status, str] = {
         "fail": "cannot take part as it is",
         "warn": "can take part, and something should be seen to",
-        "pass": "nothing was found" if found["pass"] else "nothing was looked at",
+        "pass": "all is well" if found["pass"] else "nothing was looked at",
     }
     return f"{examination.of}: {means[examination.worst]} ({told})"
 
