@@ -8,17 +8,19 @@ import typer
 from client_app.commands.approving import approve, withdraw
 from client_app.commands.auditing import audit
 from client_app.commands.checking import check
+from client_app.commands.examining import doctor
 from client_app.commands.joining import init
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
 
 app = typer.Typer(
-    help="A hospital's side of fedfm: check the site file, approve studies, see the privacy budget, verify the log.",
+    help="A hospital's side of fedfm: join, examine the site, approve studies, see the privacy budget, verify the log.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.command()(init)
 app.command()(check)
+app.command()(doctor)
 app.command()(approve)
 app.command()(withdraw)
 app.command()(budget)

@@ -12,6 +12,7 @@ from rich.markdown import Markdown
 from server_app import config_command
 from server_app.commands.admitting import admit, revoke, sites
 from server_app.commands.console import friendly
+from server_app.commands.examining import doctor
 from server_app.commands.joining import certificates, init
 from server_app.demo_data import make_demo_data
 from server_app.settings_page import settings_page
@@ -26,6 +27,7 @@ app.command()(certificates)
 app.command()(admit)
 app.command("sites")(sites)
 app.command()(revoke)
+app.command()(doctor)
 
 Overrides = Annotated[
     list[str] | None,

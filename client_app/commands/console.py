@@ -1,4 +1,4 @@
-"""How every command of ``fedfm-site`` speaks: arguments, lines, JSON, errors."""
+"""How every command of ``fedfm-site`` speaks: arguments, lines, JSON, pages, errors."""
 
 import json
 import sys
@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fedfm.errors import FedFMError
+from fedfm.errors import DataError, FedFMError
+from fedfm.private_files import replace_private
 
 SiteFile = Annotated[Path, typer.Argument(help="The hospital's site.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
@@ -24,6 +25,24 @@ def say(text: str) -> None:
 def print_json(told: dict[str, Any]) -> None:
     """Print one JSON object on a line of its own; no NaN."""
     sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page whole, readable by its owner alone.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    try:
+        replace_private(path, text.encode("utf-8"))
+    except OSError as error:
+        raise DataError(
+            "SITE-E174",
+            "the page cannot be written",
+            where=str(path),
+            found=error.strerror or type(error).__name__,
+            fix="name a file in a folder that is there and that this user may write",
+        ) from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import click
 import typer
 from rich.console import Console
 
-from client_app.commands.console import AsJson, SiteFile, friendly, print_json, say
+from client_app.commands.console import AsJson, SiteFile, friendly, print_json, say, write_page
 from fedfm.config.compose import load_site
 from fedfm.config.explainability import ATTRIBUTION_NAMES
 
@@ -64,7 +64,7 @@ def explain(  # noqa: PLR0913 - options of a command
     from client_app.reasons.check_history import kept_checks  # noqa: PLC0415 - torch
     from client_app.reasons.check_tables import check_tables  # noqa: PLC0415 - torch
     from client_app.reasons.explained_console import renderables  # noqa: PLC0415 - torch
-    from client_app.reasons.explained_page import page, write_page  # noqa: PLC0415 - torch
+    from client_app.reasons.explained_page import page  # noqa: PLC0415 - torch
     from client_app.reasons.explaining import documents_of, shown_model  # noqa: PLC0415 - torch
 
     with friendly():

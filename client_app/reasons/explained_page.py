@@ -1,9 +1,6 @@
 """The reasons for single documents as one page, whole by itself: escaped, without a script, for its owner alone."""
 
-import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from client_app.reasons.explained_words import (
     CAUTION,
@@ -21,7 +18,6 @@ from client_app.reasons.explained_words import (
 )
 from client_app.reasons.explaining import Document, Shown
 from client_app.reasons.readable import pieces, readable, unread
-from fedfm.errors import DataError
 from fedfm.markup import Child, Element, element, head, written
 
 
@@ -94,31 +90,6 @@ def page(site: str, shown: Shown, documents: Sequence[Document]) -> str:
         [_section(document) for document in documents],
     )
     return written(element("html", head(f"fedfm: reasons at {site}", CSS), element("body", body), lang="en"))
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write the page whole, readable by its owner alone.
-
-    Raises:
-        DataError: It cannot be written.
-    """
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:  # of mode 0600
-            try:
-                file.write(text.encode("utf-8"))
-                file.flush()
-                os.replace(file.name, path)
-            except OSError:
-                Path(file.name).unlink()
-                raise
-    except OSError as error:
-        raise DataError(
-            "SITE-E174",
-            "the page cannot be written",
-            where=str(path),
-            found=error.strerror or type(error).__name__,
-            fix="name a file in a folder that is there and that this user may write",
-        ) from error
 
 
 def _section(document: Document) -> Element:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from server_app.certificates import LOCAL, make_certificates
+from server_app.certificates import LOCAL, make_certificates, renew, switch
 from server_app.commands.console import friendly, say
 from server_app.coordinator_folder import write_coordinator
 
@@ -17,19 +17,37 @@ def certificates(
     directory: Annotated[Path, typer.Argument(help="Where to write; made if absent.")],
     hosts: Annotated[
         list[str] | None,
-        typer.Argument(help="DNS names and IP addresses of the coordinator; this machine where left out."),
+        typer.Argument(
+            help="DNS names and IP addresses of the coordinator; where left out this machine, or those as before."
+        ),
     ] = None,
+    *,
+    renewal: Annotated[
+        bool, typer.Option("--renew", help="Make the next ones; ca.crt then holds the old and the next authority.")
+    ] = False,
+    switching: Annotated[
+        bool, typer.Option("--switch", help="Use what --renew made, once every hospital has the new ca.crt.")
+    ] = False,
 ) -> None:
     """Write a certificate authority (ca.crt) and the coordinator's certificate and key, for 365 days.
 
-    Every hospital gets ca.crt; server.pem and server.key stay here. Existing files are never overwritten.
+    Every hospital gets ca.crt; server.pem and server.key stay here. Existing files are never overwritten: --renew
+    and --switch keep what they replace in the folder "former".
 
     Example: fedfm-study certificates certificates federation.example.org 203.0.113.7
     """
+    if switching and (renewal or hosts):
+        raise typer.BadParameter("--switch stands alone; hosts are named with --renew")
     with friendly():
-        made = make_certificates(directory, hosts or LOCAL)
+        if switching:
+            used = switch(directory)
+            say(f"In use from the SuperLink's next start:  {used.server}, {used.server_key}")
+            return
+        made = renew(directory, hosts or ()) if renewal else make_certificates(directory, hosts or LOCAL)
         say(f"For every hospital:       {made.authority}")
         say(f"Stay at the coordinator:  {made.server}, {made.server_key}")
+        if renewal:
+            say("When every hospital has the new ca.crt: the same command with --switch, then restart the SuperLink.")
 
 
 def init(

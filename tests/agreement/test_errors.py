@@ -9,7 +9,7 @@ from server_app.refusals import _FLOWER
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "errors.md"
-CODE = re.compile(r"\b[A-Z]{3,8}-E\d{3}\b")
+CODE = re.compile(r"\b[A-Z]{3,8}-[EW]\d{3}\b")
 SOURCES = ("fedfm", "server_app", "client_app", "scripts")
 
 ONLY_OF_STUDIES = {"E033", "E034"}  # overrides, options and rules: a site file has none
@@ -48,7 +48,7 @@ def test_numbers_put_together_at_run_time_are_all_known() -> None:
         file.relative_to(ROOT).as_posix()
         for part in SOURCES
         for file in (ROOT / part).rglob("*.py")
-        if re.search(r"""-E\{|\}-\{code\}|-"\s*\+|f"[A-Z]{3,8}-\{""", file.read_text())
+        if re.search(r"""-[EW]\{|\}-\{code\}|-"\s*\+|f"[A-Z]{3,8}-\{""", file.read_text())
     }
     assert built == {"fedfm/config/problems.py", "server_app/refusals.py"}
 
