@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from client_app.joining.folder import Joined
 
 _NEXT = """
-Next, with site.compose.yaml of this release copied into the folder:
-  cd {folder}
+Next, in that folder, with site.compose.yaml of this release copied into it:
   docker compose run --rm doctor && docker compose run --rm doctor-network
-  docker compose up -d"""
+  docker compose up -d --wait"""
 
 _HAND_OVER = """
 This user may not give files away, and the containers have users of their own. Once, as root:
@@ -100,4 +99,4 @@ def _tell(joined: "Joined", said: "Answers") -> None:
     say(f"  fingerprint  {joined.fingerprint}   (compare it by telephone)")
     if not joined.owned:
         say(_HAND_OVER.format(owner=f"{SUPERNODE}:{GROUP}", folder=joined.folder))
-    say(_NEXT.format(folder=joined.folder))
+    say(_NEXT)

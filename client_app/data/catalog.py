@@ -41,8 +41,8 @@ def load_examples(site: Site, task: Task) -> tuple[Example, ...]:
         ConfigError: The site file misses a setting of its loader.
         DataError: The table does not match the site file, or not the study. No message holds a value of a row.
     """
-    _check_fit(site.data, task)
-    return _examples(read_table(Path(site.data.path)), site, task)
+    check_fit(site.data, task)
+    return examples_of(read_table(Path(site.data.path)), site, task)
 
 
 def load_splits(site: Site, task: Task) -> Splits:
@@ -54,18 +54,27 @@ def load_splits(site: Site, task: Task) -> Splits:
         ConfigError: As ``load_examples``, and for shares that do not add up.
         DataError: As ``load_examples``, and for patients in two sets or none to train on.
     """
-    _check_fit(site.data, task)
-    table = read_table(Path(site.data.path))
+    check_fit(site.data, task)
+    return splits_of(read_table(Path(site.data.path)), site, task)
+
+
+def splits_of(table: pd.DataFrame, site: Site, task: Task) -> Splits:
+    """Return the splits of a table that was read, as ``load_splits`` does of the site's own."""
     split = site.data.split
     if not split.column:
-        return split_by_patient(_examples(table, site, task), split, site.cohort or site.id)
+        return split_by_patient(examples_of(table, site, task), split, site.cohort or site.id)
     words = column(table, split.column, setting="data.split.column").fillna("").str.lower().tolist()
-    examples = _examples(table, site, task)
+    examples = examples_of(table, site, task)
     return split_by_column(examples, [words[example.row] for example in examples])
 
 
-def _check_fit(data: Data, task: Task) -> None:
-    """Refuse what the site file does not offer before the table is opened: the same whatever it holds."""
+def check_fit(data: Data, task: Task) -> None:
+    """Refuse what the site file does not offer before the table is opened: the same whatever it holds.
+
+    Raises:
+        ConfigError: As ``check_labels``.
+        DataError: The loader gives something else than the study reads (SITE-E025), or not all columns (SITE-E023).
+    """
     if task.inputs != _READS[data.loader]:
         raise DataError(
             "SITE-E025",
@@ -79,9 +88,10 @@ def _check_fit(data: Data, task: Task) -> None:
         columns.check_columns(data, task)
 
 
-def _examples(table: pd.DataFrame, site: Site, task: Task) -> tuple[Example, ...]:
+def examples_of(table: pd.DataFrame, site: Site, task: Task) -> tuple[Example, ...]:
+    """Return the examples of a table that was read, as ``load_examples`` does of the site's own."""
     data = site.data
-    patients = _patients(table, data)
+    patients = patients_of(table, data)
     labels = label_indices(table, data, task)
     groups = group_memberships(table, data)
     contents = LOADERS[data.loader](table, data, task)
@@ -102,8 +112,12 @@ def _example(
     return Example(patient, label, columns=content, groups=groups, row=row)
 
 
-def _patients(table: pd.DataFrame, data: Data) -> list[str]:
-    """Return each row's patient; ``17.0``, which spreadsheets make of 17 beside a gap, is 17."""
+def patients_of(table: pd.DataFrame, data: Data) -> list[str]:
+    """Return each row's patient; ``17.0``, which spreadsheets make of 17 beside a gap, is 17.
+
+    Raises:
+        DataError: There is no such column (SITE-E014), or a row names no patient (SITE-E017).
+    """
     cells = column(table, data.patient, setting="data.patient")
     missing = int(cells.isna().sum())
     if missing:

@@ -40,9 +40,37 @@ def _coordinator(examined: Examined) -> Iterator[Finding]:
     return findings(examined)
 
 
+def _data(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.data import findings  # noqa: PLC0415 - when it is looked at
+
+    return findings(examined)
+
+
+def _privacy(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.privacy import findings  # noqa: PLC0415 - when it is looked at
+
+    return findings(examined)
+
+
+def _software(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.software import findings  # noqa: PLC0415 - when it is looked at
+
+    return findings(examined)
+
+
+def _compute(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.compute import findings  # noqa: PLC0415 - when it is looked at
+
+    return findings(examined)
+
+
 GROUPS: dict[str, Group] = {
     "config": _config,
+    "compute": _compute,
     "disk": _disk,
+    "data": _data,
+    "privacy": _privacy,
+    "software": _software,
     "keys": _keys,
     "network": _network,
     "coordinator": _coordinator,

@@ -47,7 +47,7 @@ def weights_folder(model: Model, *, copies: Mapping[str, str]) -> Path:
     copy = {sha256.lower(): folder for sha256, folder in copies.items()}.get(pinned)
     folder = Path(copy) if copy is not None else SOURCES[model.source](model)
     where = f"model.location {model.location}" if copy is None else f"site.yaml weights.{pinned}"
-    _check_hash(_weights_file(folder, where=where), pinned=pinned, where=where)
+    check_hash(weights_file(folder, where=where), pinned=pinned, where=where)
     return folder
 
 
@@ -129,7 +129,12 @@ SOURCES: dict[str, Callable[[Model], Path]] = {
 }
 
 
-def _weights_file(folder: Path, *, where: str) -> Path:
+def weights_file(folder: Path, *, where: str) -> Path:
+    """Return the file of the weights in a folder.
+
+    Raises:
+        ModelError: It is not there; ``where`` is what names the folder.
+    """
     file = folder / WEIGHTS
     if file.is_file():
         return file
@@ -146,7 +151,12 @@ def _weights_file(folder: Path, *, where: str) -> Path:
     )
 
 
-def _check_hash(file: Path, *, pinned: str, where: str) -> None:
+def check_hash(file: Path, *, pinned: str, where: str) -> None:
+    """Return if the file has the pinned SHA-256.
+
+    Raises:
+        ModelError: It has another, or cannot be read.
+    """
     try:
         with file.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -69,5 +69,5 @@ def init(
         if not made.owned:
             say("\nThis user may not give files away, and the containers have users of their own. Once, as root:")
             say(f"  chown {made.owner} {' '.join(map(str, made.private))}")
-        say(f"\nNext, with coordinator.compose.yaml of this release copied into the folder:\n  cd {folder}")
+        say("\nNext, in that folder, with coordinator.compose.yaml of this release copied into it:")
         say("  docker compose up -d --wait\n  docker compose run --rm admin fedfm-study sites")

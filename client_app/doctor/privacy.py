@@ -1,0 +1,102 @@
+"""Ledger and audit log, and whether a study fits the policy and what is left of the budget."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from client_app.audit_log import AuditLog
+from client_app.budget import spending
+from client_app.doctor.examined import Examined
+from client_app.ledger import Charge, ledger_of
+from client_app.site import accept, agreed_plan
+from fedfm.config.site import Site
+from fedfm.config.study import Study
+from fedfm.errors import FedFMError
+from fedfm.findings import Finding, of_error
+from fedfm.plan import SPLITS, of_split
+from fedfm.privacy import epsilon
+
+_NEARLY = 0.9  # of the cap
+
+
+def findings(examined: Examined) -> Iterator[Finding]:
+    """Yield what is to be said of the sealed files, the budget, and the study where one was named."""
+    site = examined.site
+    try:
+        ledger = ledger_of(site)
+        charges = ledger.charges()
+    except FedFMError as error:
+        yield from of_error("privacy", "ledger", error)
+        return
+    yield _sealed("ledger", ledger.path)
+    yield from _audit_log(site)
+    yield from _budget(site)
+    if examined.study is not None:
+        yield from _study(site, examined.study, charges)
+    else:
+        yield Finding("privacy", "study", "skip", "no study was named: --study config.resolved.json")
+
+
+def _sealed(name: str, path: Path) -> Finding:
+    if path.exists() and not os.access(path, os.W_OK):
+        fix = f"let user {os.geteuid()}, who runs the trainer, write {path}"
+        return Finding("privacy", name, "fail", f"{path.name} may not be written", "SITE-E150", fix)
+    return Finding("privacy", name, "pass", "whole, every seal follows" if path.exists() else "not begun yet")
+
+
+def _audit_log(site: Site) -> Iterator[Finding]:
+    try:
+        log = AuditLog(Path(site.state))
+        log.entries()
+    except FedFMError as error:
+        yield from of_error("privacy", "audit log", error)
+        return
+    yield _sealed("audit log", Path(site.state) / "audit.jsonl")
+
+
+def _budget(site: Site) -> Iterator[Finding]:
+    told = spending(site, delta=None)
+    spent = ", ".join(f"{split} {'no protection' if math.isinf(e) else f'{e:.2f}'}" for split, e in told.spent.items())
+    what = f"epsilon spent: {spent}; policy.max_epsilon {told.cap:g} at delta {told.delta:.3g}"
+    most = max(told.spent.values())
+    if most >= told.cap:
+        fix = "no study can go on with these patients, unless the data-protection officer raises the cap"
+        yield Finding("privacy", "budget", "fail", what, "SITE-E104", fix)
+    elif most > _NEARLY * told.cap:
+        fix = "plan with what is left: fedfm-site budget"
+        yield Finding("privacy", "budget", "warn", what, "SITE-W060", fix)
+    else:
+        yield Finding("privacy", "budget", "pass", what)
+
+
+def _study(site: Site, study: Study, charges: list[Charge]) -> Iterator[Finding]:
+    """Ask what a round would ask, in its order, and charge nothing."""
+    try:
+        accept(site, study)
+        made = agreed_plan(site, study)
+    except FedFMError as error:
+        yield from of_error("privacy", "study", error)
+        return
+    yield Finding("privacy", "study", "pass", f"{study.name}: within every cap of the policy")
+    if study.privacy.mechanism == "none":
+        yield Finding("privacy", "cost", "pass", "the study has no privacy mechanism, which the policy allows")
+        return
+    for split in SPLITS:
+        wanted = of_split(study, made, split)
+        before = [charge.release for charge in charges if charge.split == split]
+        if not wanted:
+            continue
+        alone, after = epsilon(wanted, made.delta), epsilon([*before, *wanted], made.delta)
+        what = f"{split} patients: epsilon {alone:.2f} for the study, {_told(after)} with all before"
+        if after > site.policy.max_epsilon:
+            what += f"; policy.max_epsilon {site.policy.max_epsilon:g}"
+            fix = "plan fewer rounds or a lower epsilon, or let the data-protection officer raise policy.max_epsilon"
+            yield Finding("privacy", f"cost, {split}", "fail", what, "SITE-E104", fix)
+        else:
+            what += f", {site.policy.max_epsilon - after:.2f} left"
+            yield Finding("privacy", f"cost, {split}", "pass", what)
+
+
+def _told(value: float) -> str:
+    return "no bound" if math.isinf(value) else f"{value:.2f}"
