@@ -13,18 +13,22 @@ from client_app.commands import auditing
 from client_app.commands.approving import approve, withdraw
 from client_app.commands.checking import check
 from client_app.commands.examining import doctor
+from client_app.commands.joining import init
+from client_app.commands.log_reading import read_log
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
 
 app = typer.Typer(
-    help="A hospital's side of fedfm: examine it before it takes part, see the privacy budget, verify the audit log.",
+    help="A hospital's side of fedfm: join, examine the site, approve studies, see the privacy budget, verify the log.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(init)
 app.command()(check)
+app.command()(doctor)
+app.command("read-log")(read_log)
 app.command()(approve)
 app.command()(withdraw)
-app.command()(doctor)
 app.command()(budget)
 app.add_typer(auditing.app, name="audit")
 app.command()(compare)

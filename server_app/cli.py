@@ -14,8 +14,10 @@ from fedfm.offline import go_offline
 go_offline()  # what is imported below reads the environment then
 
 from server_app import config_command
+from server_app.commands.admitting import admit, revoke, sites
 from server_app.commands.console import friendly
-from server_app.commands.joining import admit, certificates
+from server_app.commands.examining import doctor
+from server_app.commands.joining import certificates, init
 from server_app.commands.running import run, serve
 from server_app.demo_data import make_demo_data
 from server_app.settings_page import settings_page
@@ -25,8 +27,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(init)
 app.command()(certificates)
 app.command()(admit)
+app.command("sites")(sites)
+app.command()(revoke)
+app.command()(doctor)
 app.command()(run)
 app.command()(serve)
 

@@ -22,14 +22,26 @@ def _disk(examined: Examined) -> Iterator[Finding]:
     return findings(examined)
 
 
-def _data(examined: Examined) -> Iterator[Finding]:
-    from client_app.doctor.data import findings  # noqa: PLC0415 - when it is looked at
+def _keys(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.keys import findings  # noqa: PLC0415 - when it is looked at
 
     return findings(examined)
 
 
-def _compute(examined: Examined) -> Iterator[Finding]:
-    from client_app.doctor.compute import findings  # noqa: PLC0415 - when it is looked at
+def _network(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.network import findings  # noqa: PLC0415 - when it is looked at
+
+    return findings(examined)
+
+
+def _coordinator(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.coordinator import findings  # noqa: PLC0415 - when it is looked at
+
+    return findings(examined)
+
+
+def _data(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.data import findings  # noqa: PLC0415 - when it is looked at
 
     return findings(examined)
 
@@ -46,6 +58,12 @@ def _software(examined: Examined) -> Iterator[Finding]:
     return findings(examined)
 
 
+def _compute(examined: Examined) -> Iterator[Finding]:
+    from client_app.doctor.compute import findings  # noqa: PLC0415 - when it is looked at
+
+    return findings(examined)
+
+
 GROUPS: dict[str, Group] = {
     "config": _config,
     "compute": _compute,
@@ -53,5 +71,8 @@ GROUPS: dict[str, Group] = {
     "data": _data,
     "privacy": _privacy,
     "software": _software,
+    "keys": _keys,
+    "network": _network,
+    "coordinator": _coordinator,
 }
 """Name of a group to its checks."""

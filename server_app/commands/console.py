@@ -1,8 +1,10 @@
 """How every command of ``fedfm-study`` speaks of errors."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -31,3 +33,8 @@ def complain(problem: FedFMError) -> None:
 def say(text: str) -> None:
     """Print one line as it is: no markup, no colours, no line breaks of our own."""
     Console(highlight=False, markup=False, soft_wrap=True).print(text)
+
+
+def print_json(told: dict[str, Any]) -> None:
+    """Print one JSON object on a line of its own; no NaN."""
+    sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")

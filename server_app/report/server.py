@@ -4,7 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from fedfm.errors import EngineError
 
@@ -21,15 +23,15 @@ HEADERS = {
 class _Reports(SimpleHTTPRequestHandler):
     server_version, sys_version = "fedfm", ""
 
-    def do_GET(self) -> None:
+    def send_head(self) -> BytesIO | BinaryIO | None:
         """Answer ``/`` with where the latest report is, and a file with itself."""
-        if self.path == "/":
-            self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", LATEST)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        else:
-            super().do_GET()
+        if self.path != "/":
+            return super().send_head()
+        self.send_response(HTTPStatus.FOUND)
+        self.send_header("Location", LATEST)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
 
     def list_directory(self, path: object) -> None:
         """Refuse: a folder may hold more than its reports."""
