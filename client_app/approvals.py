@@ -27,6 +27,8 @@ FILE, PENDING = "approvals.jsonl", "pending"
 MOST_PENDING, LARGEST_PENDING = 20, 1_000_000
 """Studies that wait at most, and bytes of one: a coordinator must not fill the hospital's disk."""
 
+WITHDRAWN = "SITE-E221"
+
 _SHORTEST_PREFIX = 6
 _LONGEST_NAME = 80
 
@@ -94,19 +96,31 @@ class Approvals:
             PolicyError: It has not; it is kept for the hospital to look at. Nothing was computed or spent.
             DataError: The file is damaged, or the study cannot be kept.
         """
-        if self._site.policy.approval == "none":
+        refusal = self.refusal(study)
+        if refusal is None:
             return
+        if refusal.code != WITHDRAWN:
+            self._keep_pending(study, study_hash(study))
+        raise refusal
+
+    def refusal(self, study: Study) -> PolicyError | None:
+        """Return why the study would be refused, and keep nothing; None where it would not.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        if self._site.policy.approval == "none":
+            return None
         digest = study_hash(study)
         last = self.standing().get(digest)
-        if last is not None and last.action == "approve" and last.wire_version == WIRE_VERSION:
-            return
-        if last is not None and last.action == "withdraw":
-            raise self._refusal("SITE-E221", "the hospital has withdrawn its approval of this study", study, digest)
-        self._keep_pending(study, digest)
-        if last is not None:
+        if last is None:
+            return self._refusal("SITE-E220", "the hospital has not approved this study", study, digest)
+        if last.action == "withdraw":
+            return self._refusal(WITHDRAWN, "the hospital has withdrawn its approval of this study", study, digest)
+        if last.wire_version != WIRE_VERSION:
             what = f"approved under wire version {last.wire_version}, and this trainer speaks {WIRE_VERSION}"
-            raise self._refusal("SITE-E222", what, study, digest)
-        raise self._refusal("SITE-E220", "the hospital has not approved this study", study, digest)
+            return self._refusal("SITE-E222", what, study, digest)
+        return None
 
     def approve(self, study: Study, *, by: str, now: datetime.datetime) -> Decision:
         """Write the approval down, for the code and the wire version that are installed; return it."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from client_app.approvals import Approvals
 from client_app.audit_log import AuditLog
 from client_app.budget import spending
 from client_app.doctor.examined import Examined
@@ -79,6 +80,7 @@ def _study(site: Site, study: Study, charges: list[Charge]) -> Iterator[Finding]
         yield from of_error("privacy", "study", error)
         return
     yield Finding("privacy", "study", "pass", f"{study.name}: within every cap of the policy")
+    yield from _approval(site, study)
     if study.privacy.mechanism == "none":
         yield Finding("privacy", "cost", "pass", "the study has no privacy mechanism, which the policy allows")
         return
@@ -96,6 +98,22 @@ def _study(site: Site, study: Study, charges: list[Charge]) -> Iterator[Finding]
         else:
             what += f", {site.policy.max_epsilon - after:.2f} left"
             yield Finding("privacy", f"cost, {split}", "pass", what)
+
+
+def _approval(site: Site, study: Study) -> Iterator[Finding]:
+    if site.policy.approval == "none":
+        fix = "policy.approval: required, unless these patients are invented or public"
+        yield Finding("privacy", "approval", "warn", "the policy lets any study within its caps run", "SITE-W061", fix)
+        return
+    try:
+        refusal = Approvals(site).refusal(study)
+    except FedFMError as error:
+        yield from of_error("privacy", "approval", error)
+        return
+    if refusal is None:
+        yield Finding("privacy", "approval", "pass", "approved")
+    else:
+        yield Finding("privacy", "approval", "fail", refusal.what, refusal.code, refusal.fix)
 
 
 def _told(value: float) -> str:

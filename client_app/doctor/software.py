@@ -22,7 +22,7 @@ _OFFLINE: Mapping[str, str] = {
 }
 """Environment variable to the value with which nothing is sent home or fetched."""
 
-_BILLS = (Path("/opt/about/sbom.cdx.json"), Path("/usr/share/doc/fedfm/sbom.cdx.json"))
+_BILL = Path("/usr/share/doc/fedfm/sbom.cdx.json")
 
 
 def findings(examined: Examined) -> Iterator[Finding]:
@@ -112,12 +112,11 @@ def _image() -> Iterator[Finding]:
         yield Finding("software", "root file system", "warn", what, "SITE-W052", fix)
     else:
         yield Finding("software", "root file system", "pass", "read-only")
-    bill = next((path for path in _BILLS if path.is_file()), None)
-    if bill is None:
+    if not _BILL.is_file():
         what, fix = "the image has no list of what is in it (SBOM)", "use an image that was built by docker/Dockerfile"
         yield Finding("software", "SBOM", "warn", what, "SITE-W053", fix)
     else:
-        yield Finding("software", "SBOM", "pass", f"{bill}")
+        yield Finding("software", "SBOM", "pass", f"{_BILL}")
 
 
 def _is_writable(folder: Path) -> bool:

@@ -14,7 +14,19 @@ from client_app.doctor.examined import Examined
 from client_app.doctor.groups import GROUPS
 from fedfm.findings import Finding
 from server_app.demo_data import make_demo_data
-from tests.unit.client_app.ward import CANARY, OFFLINE, WORDS, change, doctor, examined, make, problems, study, table
+from tests.unit.client_app.ward import (
+    CANARY,
+    OFFLINE,
+    WORDS,
+    approve,
+    change,
+    doctor,
+    examined,
+    make,
+    problems,
+    study,
+    table,
+)
 
 
 @pytest.fixture
@@ -29,13 +41,27 @@ def site_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_good_hospital_passes_everything(site_file: Path) -> None:
-    result = doctor(site_file, "--study", study(site_file.parent, "rounds=1"), "--html", site_file.parent / "d.html")
+    named = study(site_file.parent, "rounds=1")
+    approve(site_file, named)
+    before = sorted(site_file.parent.glob("state/*"))
+    result = doctor(site_file, "--study", named, "--html", site_file.parent / "d.html")
     assert (result.exit_code, "WARN" in result.stdout, "FAIL" in result.stdout) == (0, False, False), result.stdout
     assert "all is well" in result.stdout
     page = (site_file.parent / "d.html").read_text()
     assert CANARY not in page
     assert "all is well" in page
-    assert not (site_file.parent / "state").exists()  # a visit leaves nothing behind
+    assert sorted(site_file.parent.glob("state/*")) == before  # a visit leaves nothing behind
+
+
+def test_a_study_that_nobody_has_approved_waits_and_the_doctor_does_not_queue_it(site_file: Path) -> None:
+    named = study(site_file.parent, "rounds=1")
+    assert [one.code for one in examined(site_file, "privacy", named=named) if one.check == "approval"] == ["SITE-E220"]
+    assert not (site_file.parent / "state").exists()
+    approve(site_file, study(site_file.parent, "rounds=1"))
+    assert problems(examined(site_file, "privacy", named=study(site_file.parent, "rounds=1"))) == {}
+    assert "SITE-E220" in problems(examined(site_file, "privacy", named=study(site_file.parent, "rounds=3")))
+    change(site_file, "policy: {", "policy: {approval: none, ")
+    assert "SITE-W061" in problems(examined(site_file, "privacy", named=named))
 
 
 def test_every_group_has_its_say_and_one_can_be_asked_alone(site_file: Path) -> None:

@@ -19,7 +19,7 @@ from client_app.doctor import compute, config, disk, places, software
 from client_app.doctor.leaks import area
 from client_app.ledger import Charge, Ledger, Limits
 from fedfm.privacy import Release
-from tests.unit.client_app.ward import doctor, examined, make, problems, study
+from tests.unit.client_app.ward import approve, doctor, examined, make, problems, study
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -179,6 +179,7 @@ def test_a_budget_that_is_used_up(site_file: Path, noise: float, code: str) -> N
 
 def test_a_study_that_costs_more_than_is_left(site_file: Path) -> None:
     named = study(site_file.parent, "rounds=1", "privacy.epsilon=3")
+    approve(site_file, named)
     fits = examined(site_file, "privacy", named=named)
     assert problems(fits) == {}
     assert {one.check for one in fits} >= {"cost, train", "cost, test"}
@@ -252,7 +253,7 @@ def test_a_container_that_is_not_hardened(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert [one.code for one in software._image()] == ["SITE-W052", "SITE-W053"]
     bill = tmp_path / "sbom.cdx.json"
     bill.touch()
-    monkeypatch.setattr(software, "_BILLS", (tmp_path / "absent", bill))
+    monkeypatch.setattr(software, "_BILL", bill)
     monkeypatch.setattr(software, "_is_writable", lambda _: False)
     assert [one.status for one in software._image()] == ["pass", "pass"]
     assert [software._root(0).code, software._root(10001).code] == ["SITE-W051", ""]

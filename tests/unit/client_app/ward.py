@@ -3,14 +3,16 @@
 import json
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 from click.testing import Result
 from typer.testing import CliRunner
 
+from client_app.approvals import Approvals
 from client_app.cli import app
-from fedfm.config.compose import compose_study, study_to_json
+from fedfm.config.compose import compose_study, load_site, study_from_json, study_to_json
 from fedfm.findings import Finding
 
 CANARY = "ZZPATIENT"
@@ -72,6 +74,12 @@ def study(folder: Path, *overrides: str) -> Path:
     path = folder / "config.resolved.json"
     path.write_text(study_to_json(compose_study(wanted).value))
     return path
+
+
+def approve(site_file: Path, named: Path) -> None:
+    """Let the hospital's people approve a study."""
+    site = load_site(site_file)
+    Approvals(site).approve(study_from_json(named.read_text()), by="A. Person", now=datetime.now(UTC))
 
 
 def doctor(file: Path, *arguments: object) -> Result:
