@@ -85,9 +85,9 @@ class Trainer:
             check_fields(request, rounds=allowed(study))
             refuse_unknown(study)
             accept(self.site, study)
-            self.approvals.check(study)
-            self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
+            self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
+            self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             asked = Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock)
             reply = how(asked)
             outgoing.check(reply, asked)
