@@ -1,9 +1,11 @@
 """``fedfm-site doctor``: all of a good hospital passes, each planted fault is found, and no patient is ever shown."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -110,7 +112,13 @@ def test_what_nobody_foresaw_is_a_number_and_its_text_stays_here(
 
     monkeypatch.setitem(GROUPS, "data", group)
     (site_file.parent / "state").mkdir()
-    findings = examined(site_file, "data", "disk")
+    console = logging.StreamHandler(StringIO())
+    logging.getLogger().addHandler(console)
+    try:
+        findings = examined(site_file, "data", "disk")
+    finally:
+        logging.getLogger().removeHandler(console)
+    assert console.stream.getvalue() == ""
     incident = next(one for one in findings if one.group == "data")
     assert (incident.status, incident.code) == ("fail", "SITE-E500")
     number = incident.what.rpartition(" ")[2]
