@@ -10,6 +10,7 @@ from client_app.commands.auditing import audit
 from client_app.commands.checking import check
 from client_app.commands.examining import doctor
 from client_app.commands.joining import init
+from client_app.commands.log_reading import read_log
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(init)
 app.command()(check)
 app.command()(doctor)
+app.command("read-log")(read_log)
 app.command()(approve)
 app.command()(withdraw)
 app.command()(budget)

@@ -14,6 +14,7 @@ from server_app.commands.admitting import admit, revoke, sites
 from server_app.commands.console import friendly
 from server_app.commands.examining import doctor
 from server_app.commands.joining import certificates, init
+from server_app.commands.running import run, serve
 from server_app.demo_data import make_demo_data
 from server_app.settings_page import settings_page
 
@@ -28,6 +29,8 @@ app.command()(admit)
 app.command("sites")(sites)
 app.command()(revoke)
 app.command()(doctor)
+app.command()(run)
+app.command()(serve)
 
 Overrides = Annotated[
     list[str] | None,

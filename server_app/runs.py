@@ -63,7 +63,7 @@ def start_run(app: Path, *, overrides: str, environment: Mapping[str, str], conn
             file = Path(folder) / "run.toml"
             file.write_text(f"overrides = {json.dumps(overrides, ensure_ascii=False)}\n", encoding="utf-8")
             command += ["--run-config", str(file)]
-        done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+        done = _do(command, environment)
     try:
         answer = json.loads(done.stdout)
         return int(answer["run-id"])
@@ -85,8 +85,7 @@ def status_of(control: ControlHttpClient, run: int) -> Status:
 
 def log_of(run: int, *, environment: Mapping[str, str], connection: str = CONNECTION) -> str:
     """Return what the ServerApp of a run has printed (``flwr log RUN CONNECTION --show``)."""
-    command = [_flwr(), "log", str(run), connection, "--show"]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    done = _do([_flwr(), "log", str(run), connection, "--show"], environment)
     return done.stdout + done.stderr
 
 
@@ -143,3 +142,9 @@ def wait_for(control: ControlHttpClient, run: int, *, seconds: float) -> Status:
 
 def _flwr() -> str:
     return str(Path(sys.executable).with_name("flwr"))
+
+
+def _do(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - Flower's own program, beside this interpreter
+        command, env=dict(environment), capture_output=True, text=True, check=False
+    )

@@ -145,6 +145,27 @@ def silent(connection: socket.socket) -> None:
         pass
 
 
+def tunnel(target: str) -> Callable[[socket.socket], None]:
+    """Return what answers as a proxy that lets CONNECT through, for a second or more."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(1024)
+        host, _, port = target.rpartition(":")
+        with socket.create_connection((host, int(port))) as there:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            for each in (there, connection):
+                each.settimeout(0.2)
+            for source, sink in ((connection, there), (there, connection)) * 20:
+                try:
+                    if not (data := source.recv(65536)):
+                        return
+                    sink.sendall(data)
+                except TimeoutError:
+                    continue
+
+    return answer
+
+
 def free_port() -> int:
     """Return a port of loopback on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

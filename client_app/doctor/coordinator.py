@@ -33,7 +33,10 @@ def checks(network: Network, folder: Path) -> Iterator[Finding]:
         key = read_node_key(folder / network.node_key)
         read_authority(folder / network.authority)
         proxy = proxy_for(address, os.environ)
-        shaken(strict(folder / network.authority), address, lambda: connected(address, proxy))
+        _, protocol, _ = shaken(strict(folder / network.authority), address, lambda: connected(address, proxy))
+        if protocol != "h2":
+            yield Finding("coordinator", "answers", "skip", "not asked without HTTP/2: see network")
+            return
         opened = fleet_at(str(address), (folder / network.authority).read_bytes(), key)
         with opened as fleet:
             yield from of_fleet(fleet)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedfm.errors import EngineError
+from fedfm.flower_logs import Kind, read, tail_of
 
 
 @dataclass(frozen=True)
@@ -32,36 +33,6 @@ CAUSES = (
         "see who has it (ss -ltnp), or name another with --port",
     ),
     Cause(
-        r"\[code: (2004)\]",
-        "ENGINE-E125",
-        "the coordinator does not know the key of this site, or a twin of it is online",
-        "send the coordinator the site's .pub file: flwr supernode register KEY.pub CONNECTION --name SITE",
-    ),
-    Cause(
-        r"\[code: (2001)\]",
-        "ENGINE-E125",
-        "the coordinator admits only sites with a node key",
-        "start the SuperNode with --auth-supernode-private-key",
-    ),
-    Cause(
-        r"(certificate has expired)",
-        "ENGINE-E120",
-        "the coordinator's certificate has expired",
-        "make a new one with scripts/make-certificates and send ca.crt to every site",
-    ),
-    Cause(
-        r"(?:(certificate is not valid for[^\n]*)|(Hostname mismatch[^\n]*))",
-        "ENGINE-E121",
-        "the coordinator's certificate is for another host name",
-        "name the host when making it: scripts/make-certificates DIR HOST",
-    ),
-    Cause(
-        r"(unable to get local issuer certificate|self[- ]signed certificate)",
-        "ENGINE-E122",
-        "the coordinator's certificate was signed by another authority",
-        "give the site the coordinator's ca.crt",
-    ),
-    Cause(
         r"(No module named '[\w.]+')",
         "ENGINE-E112",
         "a Python module is missing",
@@ -76,20 +47,36 @@ CAUSES = (
 )
 
 
+OF_SUPERNODES: dict[Kind, tuple[str, str]] = {
+    "unknown_key": (
+        "ENGINE-E125",
+        "send the coordinator the site's .pub file: flwr supernode register KEY.pub CONNECTION --name SITE",
+    ),
+    "no_key": ("ENGINE-E125", "start the SuperNode with --auth-supernode-private-key"),
+    "expired": ("ENGINE-E120", "make a new one with scripts/make-certificates and send ca.crt to every site"),
+    "not_yet_valid": ("ENGINE-E123", "set the clock of the site, or of where the certificate was made"),
+    "other_host": ("ENGINE-E121", "name the host when making it: scripts/make-certificates DIR HOST"),
+    "other_authority": ("ENGINE-E122", "give the site the coordinator's ca.crt"),
+    "no_tls": ("ENGINE-E129", "name the port of the Fleet API, and start the SuperLink with its certificates"),
+    "wrong_clock": ("ENGINE-E127", "set the clocks of site and coordinator (NTP)"),
+    "not_reached": ("ENGINE-E126", "see whether the SuperLink runs; fedfm-site doctor tells more"),
+}
+"""Code and remedy for each cause that a SuperNode's log tells."""
+
+
 def explain(name: str, log: Path, *, seconds: float | None = None) -> EngineError:
     """Return the error for a process that ended early, or that was not ready after ``seconds``.
 
     The end of its log is part of the message: these are logs of this machine's own processes.
     """
-    tail = _tail(log)
+    tail = tail_of(log.read_text(errors="replace")) if log.exists() else ""
     what = f"{name} ended early" if seconds is None else f"{name} was not ready after {seconds:.0f} s"
+    if known := read(tail):
+        sign, found = known
+        code, fix = OF_SUPERNODES[sign.kind]
+        return EngineError(code, f"{what}: {sign.what}", where=str(log), found=found, fix=fix)
     for cause in CAUSES:
         if match := re.search(cause.pattern, tail):
             found = next((group for group in match.groups() if group), "")
             return EngineError(cause.code, f"{what}: {cause.what}", where=str(log), found=found, fix=cause.fix)
     return EngineError("ENGINE-E111", what, where=str(log), found=f"\n{tail}\n", fix="read the whole log")
-
-
-def _tail(log: Path, lines: int = 15) -> str:
-    text = log.read_text(errors="replace") if log.exists() else ""
-    return "\n".join(text.splitlines()[-lines:])

@@ -15,7 +15,7 @@ from server_app.commands.console import friendly, say
 from server_app.commands.joining import Authority, Superlink
 
 
-def run(  # noqa: PLR0913 - options of a command
+def run(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="Changes of conf/study.yaml, for example: adapter=head rounds=3 privacy.epsilon=2"),

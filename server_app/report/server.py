@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from fedfm.errors import EngineError
 
@@ -22,17 +23,17 @@ HEADERS = {
 class _Reports(SimpleHTTPRequestHandler):
     server_version, sys_version = "fedfm", ""
 
-    def do_GET(self) -> None:
+    def send_head(self) -> BytesIO | BinaryIO | None:
         """Answer ``/`` with where the latest report is, and a file with itself."""
-        if self.path == "/":
-            self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", LATEST)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        else:
-            super().do_GET()
+        if self.path != "/":
+            return super().send_head()
+        self.send_response(HTTPStatus.FOUND)
+        self.send_header("Location", LATEST)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
 
-    def list_directory(self, path: Any) -> None:
+    def list_directory(self, path: object) -> None:
         """Refuse: a folder may hold more than its reports."""
         self.send_error(HTTPStatus.NOT_FOUND)
 
@@ -42,7 +43,7 @@ class _Reports(SimpleHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing of requests: a health check asks every few seconds."""
 
 

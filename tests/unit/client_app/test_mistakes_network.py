@@ -8,37 +8,20 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from client_app.doctor import coordinator, keys, network
 from client_app.doctor.fleet import Fleet
 from client_app.keys import make_node_key
 from fedfm.config.site import Network
-from fedfm.findings import Finding
 from tests import superlink, tls
 from tests.tls import DAY
-
-STUDY = tls.authority()
-GOOD = tls.server(STUDY)
-Found = dict[str, set[str]]
-
-
-@dataclass(frozen=True)
-class Hospital:
-    """A hospital's files, and the coordinator's Fleet API that it should reach."""
-
-    folder: Path
-    network: Network
-    served: superlink.Served
-
-    def at(self, address: str) -> Network:
-        return replace(self.network, coordinator=address)
+from tests.unit.client_app.joined import GOOD, STUDY, Hospital, admitted, codes, look
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +32,7 @@ def served() -> Iterator[superlink.Served]:
 
 @pytest.fixture
 def hospital(tmp_path: Path, served: superlink.Served) -> Hospital:
-    """A hospital that has done everything right, and is admitted."""
-    (tmp_path / "ca.crt").write_bytes(STUDY.pem)
-    served.register(make_node_key(tmp_path / "node.key"))
-    return Hospital(tmp_path, Network(served.address, "ca.crt", "node.key"), served)
-
-
-def look(hospital: Hospital, named: Network | None = None, environment: dict[str, str] | None = None) -> list[Finding]:
-    """Return everything that the three groups find."""
-    named = named or hospital.network
-    return [
-        *keys.checks(named, hospital.folder),
-        *network.checks(named, hospital.folder, environment or {}),
-        *coordinator.checks(named, hospital.folder),
-    ]
-
-
-def codes(findings: list[Finding], *, of: str = "fail") -> list[str]:
-    return [finding.code for finding in findings if finding.status == of]
+    return admitted(tmp_path, served)
 
 
 def test_a_hospital_that_has_done_everything_right_passes(hospital: Hospital) -> None:
@@ -78,7 +44,6 @@ def test_a_hospital_that_has_done_everything_right_passes(hospital: Hospital) ->
     ]
 
 
-Show = Callable[[Path], "tls.Signed"]
 SHOWN: dict[str, tuple[tls.Signed, str]] = {
     "27 expired": (tls.server(STUDY, begins=-9 * DAY, ends=-DAY), "SITE-E120"),
     "28 for another host": (tls.server(STUDY, ["other.example"]), "SITE-E121"),
@@ -230,23 +195,7 @@ def test_34_a_proxy_that_refuses_is_named_without_its_password(hospital: Hospita
 
 
 def test_34_a_proxy_that_lets_through_is_used_as_grpc_uses_it(hospital: Hospital) -> None:
-    def pass_on(connection: socket.socket) -> None:
-        connection.recv(1024)
-        host, _, port = hospital.network.coordinator.rpartition(":")
-        with socket.create_connection((host, int(port))) as there:
-            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            there.settimeout(0.2)
-            connection.settimeout(0.2)
-            for _ in range(20):
-                for source, sink in ((connection, there), (there, connection)):
-                    try:
-                        if not (data := source.recv(65536)):
-                            return
-                        sink.sendall(data)
-                    except TimeoutError:
-                        continue
-
-    with tls.listening(pass_on) as proxy:
+    with tls.listening(tls.tunnel(hospital.network.coordinator)) as proxy:
         found = [*network.checks(hospital.network, hospital.folder, {"grpc_proxy": proxy})]
         direct = [
             *network.checks(
@@ -328,54 +277,6 @@ def test_39_another_release_of_flower_or_the_control_port(hospital: Hospital) ->
         found = [*network.checks(hospital.at(address), hospital.folder, {})]
     assert codes(found) == ["SITE-E147"]
     assert "1.40" in found[-1].fix
-
-
-def test_a_twin_that_is_online_is_told_and_left_alone(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = keys.read_node_key(hospital.folder / "node.key")
-    state = hospital.served.state
-    with _fleet(hospital, key) as fleet:
-        node = state.get_node_id_by_public_key(fleet._public)
-    assert node
-    assert state.activate_node(node, 30)
-    before = state.get_node_info(node_ids=[node])[0]
-    monkeypatch.setattr(coordinator, "supernode_here", lambda: False)
-    found = look(hospital)
-    assert (codes(found), codes(found, of="warn")) == ([], ["SITE-W126"])
-    assert state.get_node_info(node_ids=[node])[0] == before, "it is as it was: online, with its own heartbeats"
-    monkeypatch.setattr(coordinator, "supernode_here", lambda: True)
-    assert {finding.status for finding in look(hospital)} == {"pass"}
-
-
-def test_the_doctor_leaves_no_node_online_and_none_registered(hospital: Hospital) -> None:
-    state = hospital.served.state
-    before = {node.node_id for node in state.get_node_info()}
-    look(hospital)
-    make_node_key(hospital.folder / "stranger.key")
-    look(hospital, replace(hospital.network, node_key="stranger.key"))
-    after = state.get_node_info()
-    assert {node.node_id for node in after} == before
-    assert {node.node_id for node in after if node.status == "online"} <= before - {hospital_node(hospital)}
-
-
-def hospital_node(hospital: Hospital) -> int:
-    key = keys.read_node_key(hospital.folder / "node.key")
-    with _fleet(hospital, key) as fleet:
-        return hospital.served.state.get_node_id_by_public_key(fleet._public) or 0
-
-
-@contextmanager
-def _fleet(hospital: Hospital, key: ec.EllipticCurvePrivateKey) -> Iterator[Fleet]:
-    with ExitStack() as stack:
-        opened = coordinator.fleet_at(hospital.served.address, STUDY.pem, key)
-        yield stack.enter_context(opened)
-
-
-def test_a_coordinator_that_admits_any_key_is_told(hospital: Hospital) -> None:
-    with superlink.fleet(GOOD, authenticates=False) as open_to_all:
-        open_to_all.register(hospital.folder / "node.key.pub")
-        found = [*coordinator.checks(hospital.at(open_to_all.address), hospital.folder)]
-        assert len(open_to_all.state.get_node_info()) == 1
-    assert codes(found) == ["SITE-E143"]
 
 
 def test_a_hospital_that_joins_nobody_yet_is_not_at_fault(tmp_path: Path) -> None:

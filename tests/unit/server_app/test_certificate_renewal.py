@@ -1,5 +1,6 @@
 """Certificates are renewed in two steps, so that no hospital is ever locked out and nothing is lost."""
 
+import os
 import socket
 import ssl
 import stat
@@ -120,6 +121,27 @@ def test_what_cannot_be_is_refused_and_changes_nothing(tmp_path: Path) -> None:
         switch(tmp_path)
     (tmp_path / "ca.crt").write_bytes(before[tmp_path / "ca.crt"])
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_the_next_key_belongs_to_whom_the_old_one_does(tmp_path: Path) -> None:
+    used = make_certificates(tmp_path)
+    os.chown(used.server_key, 10004, 10000)
+    used.server_key.chmod(0o440)
+    renew(tmp_path)
+    switch(tmp_path)
+    found = used.server_key.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (10004, 10000, 0o440)
+
+
+def test_a_key_of_another_user_is_not_renewed_by_one_who_may_not_give_it_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = make_certificates(tmp_path).authority.read_bytes()
+    monkeypatch.setattr(certificates.os, "geteuid", lambda: 54321)
+    with pytest.raises(EngineError, match="belongs to another user"):
+        renew(tmp_path)
+    assert (tmp_path / "ca.crt").read_bytes() == authority
 
 
 @pytest.mark.parametrize("step", ["bundle", "folder"])
