@@ -15,19 +15,29 @@ def accept(site: Site, study: Study) -> None:
     Raises:
         PolicyError: The first cap that the study passes, with all others in the text; nothing was spent.
     """
-    refusals = list(_refusals(site, study))
-    if refusals:
-        code, what, found, allowed = refusals[0]
-        others = "; ".join(f"{more[0]} {more[1]} (got {more[2]}, allowed {more[3]})" for more in refusals[1:])
-        raise PolicyError(
-            code,
-            what,
-            where=f"policy of {site.id}",
-            found=found,
-            allowed=allowed,
-            fix="change the study, or let the data-protection officer change the policy"
-            + (f"; also: {others}" if others else ""),
+    if found := refusals(site, study):
+        first, others = (
+            found[0],
+            [f"{one.code} {one.what} (got {one.found}, allowed {one.allowed})" for one in found[1:]],
         )
+        raise PolicyError(
+            first.code,
+            first.what,
+            where=first.where,
+            found=first.found,
+            allowed=first.allowed,
+            fix="change the study, or let the data-protection officer change the policy"
+            + (f"; also: {'; '.join(others)}" if others else ""),
+        )
+
+
+def refusals(site: Site, study: Study) -> list[PolicyError]:
+    """Return every cap of the site's policy that the study passes."""
+    where = f"policy of {site.id}"
+    return [
+        PolicyError(code, what, where=where, found=found, allowed=allowed)
+        for code, what, found, allowed in _refusals(site, study)
+    ]
 
 
 def agreed_plan(site: Site, study: Study) -> Plan:

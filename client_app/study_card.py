@@ -9,13 +9,13 @@ from typing import Any
 from client_app.approvals import Approvals, Decision, study_hash
 from client_app.installed import code_hash
 from client_app.ledger import SPLITS, Split, ledger_of
-from client_app.site import accept, agreed_plan
+from client_app.site import agreed_plan, refusals
 from fedfm import privacy
 from fedfm.config.compose import study_to_json
 from fedfm.config.policy import policy_hash, task_hash
 from fedfm.config.site import Site
 from fedfm.config.study import Study
-from fedfm.errors import FedFMError, PolicyError
+from fedfm.errors import PolicyError
 from fedfm.plan import Plan, of_split, planned, rounds_of
 from fedfm.wire import WIRE_VERSION
 
@@ -84,7 +84,8 @@ class Card:
         delta: Chance of failure that epsilons are stated at; None where no plan can be made.
         leaving: Every kind of release; empty where no plan can be made.
         spent: Epsilon of each split; empty where no plan can be made.
-        refusals: Why the trainer would refuse it; empty where it would not.
+        refusals: Why the policy refuses it; empty where it does not.
+        warnings: Of what else a person should know before agreeing.
         last: The approval that it is compared with: of the study of this name, else the last one.
         changes: Setting by setting, what differs from that.
     """
@@ -97,6 +98,7 @@ class Card:
     leaving: tuple[Leaving, ...]
     spent: tuple[Spent, ...]
     refusals: tuple[str, ...]
+    warnings: tuple[str, ...]
     last: Decision | None
     changes: tuple[Change, ...]
 
@@ -107,7 +109,7 @@ def card_of(site: Site, study: Study, approvals: Approvals) -> Card:
     Raises:
         DataError: Ledger or approvals were edited or damaged.
     """
-    made, refusals = _judged(site, study)
+    made, refused = _judged(site, study)
     spent = () if made is None else tuple(_spent(site, study, made))
     last = _last(approvals.decisions(), study)
     return Card(
@@ -123,7 +125,8 @@ def card_of(site: Site, study: Study, approvals: Approvals) -> Card:
         delta=None if made is None else made.delta,
         leaving=() if made is None else tuple(_leaving(study, made)),
         spent=spent,
-        refusals=(*refusals, *_beyond(study, spent)),
+        refusals=tuple(refused),
+        warnings=tuple(_beyond(spent)),
         last=last,
         changes=() if last is None else tuple(changes(json.loads(last.resolved), json.loads(study_to_json(study)))),
     )
@@ -152,15 +155,17 @@ def changes(old: Any, new: Any, *, path: str = "") -> list[Change]:  # noqa: ANN
 
 def _judged(site: Site, study: Study) -> tuple[Plan | None, list[str]]:
     """Return the plan, where one can be made, and the refusals."""
-    refusals: list[str] = []
+    found = [_line(refusal) for refusal in refusals(site, study)]
     try:
-        accept(site, study)
+        return agreed_plan(site, study), found
     except PolicyError as refusal:
-        refusals.append(str(refusal))
-    try:
-        return agreed_plan(site, study), refusals
-    except FedFMError as refusal:
-        return None, [*refusals, str(refusal)]
+        return None, [*found, _line(refusal)]
+
+
+def _line(refusal: PolicyError) -> str:
+    """Return a refusal without where it comes from and what a coordinator may do."""
+    asked = [f"{word} {text}" for word, text in (("asked:", refusal.found), ("allowed:", refusal.allowed)) if text]
+    return "; ".join([f"{refusal.code} {refusal.what}", *asked])
 
 
 def _leaving(study: Study, made: Plan) -> list[Leaving]:
@@ -182,11 +187,11 @@ def _spent(site: Site, study: Study, made: Plan) -> list[Spent]:
     return found
 
 
-def _beyond(study: Study, spent: Sequence[Spent]) -> list[str]:
-    """Return what the ledger would refuse on the way: a release with noise beyond the cap of all studies."""
+def _beyond(spent: Sequence[Spent]) -> list[str]:
+    """Tell where a whole run does not fit below the cap any more; a run that is under way may, and ends there."""
     return [
-        f"SITE-E104 the privacy budget of the total does not allow this study — {one.split} patients — "
-        f"got: epsilon {one.after:.3f} after it — allowed: {one.cap:g}"
+        f"A whole run takes {one.split} patients to epsilon {one.after:.3f}, beyond the cap of {one.cap:g}: "
+        "the trainer answers as long as something is left, and then refuses (SITE-E104)."
         for one in spent
         if one.after > one.cap and math.isfinite(one.run) and one.run > 0
     ]

@@ -1,5 +1,6 @@
 """How a study is shown to the person who approves it: plain words, at most 100 columns, nothing of a patient."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,8 @@ _WHAT = {
 }
 """Field of a plan to what it releases, in words."""
 
-_LONGEST = 60  # letters of a changed value that a person gets to see
+_LONGEST, _LONGEST_VALUE = 600, 60  # letters of a text, and of a changed value, that a person gets to see
+_MOST_CHANGES = 60
 
 
 def page(card: Card) -> Iterator[RenderableType]:
@@ -51,23 +53,30 @@ def page(card: Card) -> Iterator[RenderableType]:
         yield _heading(f"What one patient can lose: epsilon at delta {card.delta:.3g}")
         yield _epsilons(card.spent)
         yield _note("The study's figures hold when every round runs once. Each further run of it spends anew.")
+        yield from map(_note, card.warnings)
     yield _heading("What differs from the last approved study")
     yield from _difference(card)
     if card.refusals:
         yield _heading("The policy refuses this study")
-        yield from (_note(plain(refusal).replace(" — ", "\n    ")) for refusal in card.refusals)
+        yield from (_note(plain(refusal)) for refusal in card.refusals)
 
 
-def plain(text: str) -> str:
-    """Return a coordinator's text on one line, with nothing in it that a terminal acts on or that hides."""
-    return "".join(letter if letter.isprintable() else "·" for letter in " ".join(text.split()))
+def plain(text: str, *, most: int = _LONGEST) -> str:
+    """Return a coordinator's text on one line, with nothing in it that a terminal acts on or that hides.
+
+    Of a long one the beginning: it must not scroll the rest of the page away. Its hash tells it from others.
+    """
+    line = "".join(letter if letter.isprintable() else "·" for letter in " ".join(text.split()))
+    if len(line) <= most:
+        return line
+    return f"{line[: most - 20]}... ({len(text)} letters, {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _facts(card: Card) -> Iterator[tuple[str, str]]:
     study, model = card.study, card.study.model
     yield "purpose", plain(study.purpose) or "not stated"
     inputs = "text" if study.task.inputs == "text" else f"{len(study.task.columns)} columns"
-    yield "predicts", f"{' | '.join(plain(label) for label in study.task.labels)}, from {inputs}"
+    yield "predicts", f"{plain(' | '.join(study.task.labels))}, from {inputs}"
     yield "groups", plain(", ".join([*study.task.groups, *study.task.intersections])) or "none"
     yield "model", f"{model.backbone} from {model.source} {plain(model.location)}".rstrip()
     yield "trains", _training(study)
@@ -136,14 +145,18 @@ def _difference(card: Card) -> Iterator[RenderableType]:
         yield _note("No setting differs.")
         return
     table = _table("setting", "then", "now")
-    for change in card.changes:
+    for change in card.changes[:_MOST_CHANGES]:
         table.add_row(plain(change.setting), _value(change.old), _value(change.new))
     yield table
+    if len(card.changes) > _MOST_CHANGES:
+        yield _note(f"And {len(card.changes) - _MOST_CHANGES} more settings; --json has all.")
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - what JSON holds
-    text = "·" if value is None else plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}... ({len(text)} letters)"
+    if value is None:
+        return "·"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return plain(text, most=_LONGEST_VALUE)
 
 
 def _heading(text: str) -> Text:

@@ -117,7 +117,7 @@ def _who(*, ask: bool) -> str:
 def _typed(question: str) -> str:
     """Return the answer; empty where nobody is there to give one."""
     try:
-        return str(typer.prompt(question))
+        return str(typer.prompt(question, default="", show_default=False))
     except typer.Abort:
         return ""
 

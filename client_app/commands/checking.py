@@ -5,15 +5,17 @@ from pathlib import Path
 
 import typer
 
+from client_app.approvals import Approvals
 from client_app.audit_log import AuditLog
 from client_app.commands.console import SiteFile, complain, friendly, say
 from fedfm.config.compose import load_site
+from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
 from fedfm.errors import DataError
 
 
 def check(site_file: SiteFile) -> None:
-    """Check the site file, the table it names, the ledger and the audit log. Nothing is sent, nothing is spent."""
+    """Check the site file and its policy, the table, ledger, approvals and audit log. Nothing is sent or spent."""
     from client_app.data.tables import column, read_table  # noqa: PLC0415 - pandas
     from client_app.ledger import ledger_of  # noqa: PLC0415 - torch
 
@@ -32,8 +34,12 @@ def check(site_file: SiteFile) -> None:
             raise typer.Exit(2)
         charges, entries = len(ledger_of(site).charges()), len(AuditLog(Path(site.state)).entries())
         say(f"OK  {site.id}")
+        approvals, needed = Approvals(site), site.policy.approval
+        decided, waiting = len(approvals.decisions()), len(approvals.pending())
+        say(f"  policy     {policy_hash(site.policy)[:12]}, approval {needed}")
         say(f"  table      {len(table.columns)} columns, the {len(named)} that the site file names among them")
         say(f"  ledger     whole, {charges} charges")
+        say(f"  approvals  whole, {decided} decisions; {waiting} studies wait")
         say(f"  audit log  whole, {entries} entries")
         say("Labels and values are checked when a study asks; only then is it known which it needs.")
 

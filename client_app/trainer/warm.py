@@ -84,9 +84,9 @@ class Trainer:
             study = study_from_json(request.study)
             _check_names(request, allowed(study))
             accept(self.site, study)
-            self.approvals.check(study)
-            self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             planned = agreed_plan(self.site, study)
+            self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
+            self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             return how(Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock))
 
     def _prepared(self, study: Study) -> Prepared:

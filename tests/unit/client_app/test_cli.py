@@ -13,6 +13,8 @@ from client_app.audit_log import FILE, AuditLog
 from client_app.budget import bar
 from client_app.cli import app
 from client_app.ledger import Charge, Ledger, Limits, Split
+from fedfm.config.policy import policy_hash
+from fedfm.config.site import Policy
 from fedfm.privacy import Release, epsilon
 
 CANARY = "ZZPATIENT"
@@ -79,6 +81,8 @@ def test_a_good_site_is_told_what_was_checked(site_file: Path) -> None:
     assert result.stdout.startswith("OK  hospital-a\n")
     assert "4 columns, the 4 that the site file names" in result.stdout
     assert "whole, 0 charges" in result.stdout
+    assert "whole, 0 decisions; 0 studies wait" in result.stdout
+    assert f"policy     {policy_hash(Policy(approval='none', max_epsilon=4.0))[:12]}, approval none" in result.stdout
     assert result.stderr == ""
     assert not (site_file.parent / "state").exists()  # a check leaves nothing behind
 

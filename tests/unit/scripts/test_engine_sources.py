@@ -8,13 +8,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from fedfm.config.compose import load_site
 from fedfm.errors import DataError
 from scripts.engine import sources
 from scripts.public_data import __main__ as fetching
 from scripts.public_data.site_folders import PublicSite
 
 TABLE = pd.DataFrame({"patient": ["p1", "p2"], "age": [50, 60], "label": [0, 1], "split": ["train", "test"]})
-DATA = {"patient": "patient", "split": {"column": "split"}}
+DATA = {
+    **{"loader": "columns", "columns": {"age": "age"}, "label": "label", "label_map": {"0": "no", "1": "ill"}},
+    **{"patient": "patient", "split": {"column": "split"}},
+}
 
 
 @pytest.fixture
@@ -47,6 +51,20 @@ def test_data_fetched_into_an_empty_store_gives_site_files(fetched: list[list[st
 def test_an_empty_folder_left_behind_is_not_taken_for_data(fetched: list[list[str]], tmp_path: Path) -> None:
     (tmp_path / "store" / "heart_disease").mkdir(parents=True)
     assert len(sources.site_files("heart_disease", tmp_path / "store", source=tmp_path)) == 2
+    assert len(fetched) == 1
+
+
+def test_data_of_an_older_release_answers_without_approval(fetched: list[list[str]], tmp_path: Path) -> None:
+    public = sources.site_files("heart_disease", tmp_path, source=tmp_path)
+    invented = sources.site_files("demo", tmp_path, sites=1)
+    for file in (*public, *invented):
+        now = file.read_text()
+        assert load_site(file).policy.approval == "none"
+        file.write_text("".join(line for line in now.splitlines(keepends=True) if "approval" not in line))
+        assert load_site(file).policy.approval == "required"
+    sources.site_files("heart_disease", tmp_path, source=tmp_path)
+    sources.site_files("demo", tmp_path, sites=1)
+    assert {load_site(file).policy.approval for file in (*public, *invented)} == {"none"}
     assert len(fetched) == 1
 
 
