@@ -26,7 +26,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:14px 0 0}
 .facts dt{color:var(--soft);font-size:.85rem}
 .facts dd{margin:0;font-weight:600;overflow-wrap:anywhere}
-table{border-collapse:collapse;width:100%;font-size:.94rem}
+table{border-collapse:collapse;table-layout:fixed;width:100%;font-size:.94rem}
 th,td{text-align:left;padding:9px 14px 9px 0;border-bottom:1px solid var(--line);vertical-align:top}
 tr:last-child th,tr:last-child td{border-bottom:0}
 tbody th{font-weight:600;width:11.5em;overflow-wrap:anywhere}

@@ -52,7 +52,7 @@ def _policy(examined: Examined) -> Finding:
         f"{cap.name} = {getattr(policy, cap.name)} ({'written' if f'policy.{cap.name}' in written else 'default'})"
         for cap in fields(Policy)
     ]
-    return Finding("config", "policy", "pass", "; ".join(caps))
+    return Finding("config", "policy", "pass", "\n".join(caps))
 
 
 def _written(file: Path) -> set[str]:

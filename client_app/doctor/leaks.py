@@ -56,10 +56,8 @@ def _is_telling(table: pd.DataFrame, name: str, labels: NDArray[np.int64]) -> bo
     cells = column(table, name, setting="data").map(canonical, na_action="ignore")
     numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     common = cells.value_counts().index[:20]
-    scores = [
-        cells.isna().to_numpy(dtype=np.float64),
-        *((cells == value).to_numpy(dtype=np.float64) for value in common),
-    ]
+    scores: list[NDArray[np.float64]] = [np.asarray(cells.isna(), dtype=np.float64)]
+    scores += [np.asarray(cells == value, dtype=np.float64) for value in common]
     if np.isfinite(numbers).any():
         scores.append(np.where(np.isfinite(numbers), numbers, np.nanmedian(numbers)))
     return any(_is_far(score, labels, _TOO_GOOD) for score in scores)
@@ -69,8 +67,8 @@ def _is_named(table: pd.DataFrame, data: Data, task: Task, labels: NDArray[np.in
     """Whether a label, or the file's own word for it, stands in the notes of those who have it and of few others."""
     notes = column(table, data.text, setting="data.text").fillna("").str.lower()
     words = {word.lower() for word in (*data.label_map, *task.labels) if len(word) >= _SHORTEST}
-    presence = (notes.str.contains(rf"\b{re.escape(word)}\b", regex=True).to_numpy(dtype=np.float64) for word in words)
-    return any(_is_far(score, labels, _TOO_TELLING) for score in presence)
+    found = (notes.str.contains(rf"\b{re.escape(word)}\b", regex=True) for word in words)
+    return any(_is_far(np.asarray(each, dtype=np.float64), labels, _TOO_TELLING) for each in found)
 
 
 def _is_far(scores: NDArray[np.float64], labels: NDArray[np.int64], bound: float) -> bool:
