@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _NEXT = """
 Next, in that folder, with site.compose.yaml of this release copied into it:
-  docker compose run --rm doctor && docker compose run --rm doctor-network
+  docker compose run --rm doctor
+  docker compose run --rm doctor-network
   docker compose up -d --wait"""
 
 _HAND_OVER = """

@@ -263,3 +263,10 @@ def test_whatever_a_hospital_is_called_its_site_file_says_it(name: str, labels: 
     assert (site.id, site.display_name, site.data.patient, site.data.text) == ("no", name, name, name)
     assert site.data.label_map == labels
     assert site.data.groups["age_band"].column == name
+
+
+def test_fedfm_site_starts_where_there_is_neither_torch_nor_pandas() -> None:
+    """As in the SuperNode's image, which looks at keys and network."""
+    script = "import sys; sys.modules['torch'] = sys.modules['pandas'] = None; import client_app.cli"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
