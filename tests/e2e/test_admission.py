@@ -9,11 +9,11 @@ import pytest
 
 from client_app.keys import make_node_key
 from fedfm.errors import ConfigError
-from scripts.engine import coordinator, processes
+from scripts.engine import processes
 from scripts.engine.failures import explain
 from scripts.engine.federation import Federation, prepare, stage_app
 from scripts.engine.launching import await_sites, control_of, launch, start_supernode
-from server_app import admission
+from server_app import admission, runs
 from server_app.report.events import SiteTrained, read_events
 from tests.e2e.conftest import TINY, write_hospitals
 
@@ -48,13 +48,13 @@ def until(done: Callable[[], object], *, seconds: float = 120) -> None:
 def test_a_revoked_site_drops_out_of_the_run_and_cannot_come_back(three: Federation, tmp_path: Path) -> None:
     gone = three.sites[1]
     overrides = f"{TINY} rounds=4 min_sites=2 round_minutes=0.5"
-    number = coordinator.start_run(stage_app(three.state), overrides=overrides, environment=three.environment)
+    number = runs.start_run(stage_app(three.state), overrides=overrides, environment=three.environment)
     until(lambda: any(event.site == gone.id for event in trained(three)))
     with closing(control_of(three)) as control:
         admission.revoke(control, gone.id)
         rounds = {event.round for event in trained(three) if event.site == gone.id}
         until(lambda: gone.id not in admission.sites_online(control))
-        assert coordinator.wait_for(control, number, seconds=240).completed
+        assert runs.wait_for(control, number, seconds=240).completed
     by_site = {site.id: {event.round for event in trained(three) if event.site == site.id} for site in three.sites}
     assert by_site[gone.id] <= rounds | {max(rounds) + 1}, "what was under way may have been sent already"
     assert 4 not in by_site[gone.id]
