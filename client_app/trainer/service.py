@@ -16,6 +16,7 @@ from client_app.audit_log import AuditLog
 from client_app.trainer import messages
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.incidents import as_refusal
+from client_app.trainer.own_words import without_own_words
 from client_app.trainer.trainer_pb2_grpc import TrainerServicer, add_TrainerServicer_to_server
 from client_app.trainer.warm import Trainer
 from fedfm.errors import EngineError, FedFMError
@@ -99,6 +100,7 @@ class Service(TrainerServicer):
     ) -> Answer:
         refusal = as_refusal(error)
         logger.warning("%s of round %d refused: %s", call, request.round, refusal)
+        refusal = without_own_words(refusal, self._trainer.site.data)
         return refused(pb.Refusal(code=refusal.code, text=str(refusal)))
 
     def _note(self, record: Callable[..., None], kind: str, message: Proto, request: pb.Request) -> None:
