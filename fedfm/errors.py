@@ -11,8 +11,9 @@
     ├── Withheld                a site keeps back a model whose reasons do not hold
     └── EngineError             Flower, a port, a certificate, a process
 
-``str(error)`` is safe to leave the hospital: it names settings, and files and columns of
-the site file; never a count of rows or patients, never a value that stands in a patient's row.
+``str(error)`` names settings, and files and columns of the site file; never a count of rows or
+patients, never a value that stands in a patient's row. Where it leaves the trainer, the file's and
+the columns' names are taken out.
 Anything that is not a ``FedFMError`` stays at the hospital and leaves as an incident number.
 """
 

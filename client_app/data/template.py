@@ -82,7 +82,7 @@ def _words(table: pd.DataFrame, data: Data, name: str) -> list[str | None]:
     words = data.words.get(name)
     if words is None:
         return texts
-    where = f"site.yaml data.words.{name}"
+    where = f"site.yaml data.words (column '{name}')"
     if not isinstance(words, Mapping):
         raise ConfigError("SITE-E003", "words is no map", where=where, allowed="value: word, one line each")
     known = {canonical(str(value)): str(word) for value, word in words.items()}

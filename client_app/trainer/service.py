@@ -17,6 +17,7 @@ from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.calls import CALLS, Call, packed
 from client_app.trainer.incidents import as_refusal
 from client_app.trainer.incoming import message_of, request_of
+from client_app.trainer.own_words import without_own_words
 from client_app.trainer.warm import Trainer
 from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
@@ -56,17 +57,24 @@ class Service:
             self._log.entered(name, data, run=asked.run[:80], round_=asked.round)
             answer = self._replied(CALLS[name], data)
         except Exception as error:
-            answer = _refused(name, asked.round, error)
+            answer = self._refused(name, asked.round, error)
         try:
             self._log.left(f"{name}Answer", answer, run=asked.run[:80], round_=asked.round)
         except Exception as error:
-            answer = _refused(name, asked.round, error)
+            answer = self._refused(name, asked.round, error)
         return answer
 
     def status(self) -> bytes:
         """Answer at once, also while a round is under way."""
         told = pb.StatusAnswer(wire_version=WIRE_VERSION, fedfm_version=version("fedfm"), site=self._trainer.site.id)
         return told.SerializeToString()
+
+    def _refused(self, name: str, round_: int, error: Exception) -> bytes:
+        refusal = as_refusal(error)
+        logger.warning("%s of round %d refused: %s", name, round_, refusal)
+        refusal = without_own_words(refusal, self._trainer.site.data)
+        told = pb.Refusal(code=refusal.code, text=str(refusal))
+        return CALLS[name].answer(refusal=told).SerializeToString(deterministic=True)
 
     def _replied(self, call: Call, data: bytes) -> bytes:
         if not self._places.acquire(blocking=False):
@@ -132,13 +140,6 @@ def _named(data: bytes) -> pb.Request:
         return message_of(data)
     except WireError:
         return pb.Request()
-
-
-def _refused(name: str, round_: int, error: Exception) -> bytes:
-    refusal = as_refusal(error)
-    logger.warning("%s of round %d refused: %s", name, round_, refusal)
-    told = pb.Refusal(code=refusal.code, text=str(refusal))
-    return CALLS[name].answer(refusal=told).SerializeToString(deterministic=True)
 
 
 def _judged_by(site: Site) -> dict[str, str]:

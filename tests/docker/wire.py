@@ -1,6 +1,7 @@
 """Records every frame that passes a bridge of the Docker engine; needs root, like the engine."""
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from tests.docker.engine import Federation, command
 
 _EVERY_PROTOCOL = 0x0003
+_PACKET, _ADD_MEMBERSHIP, _PROMISCUOUS = 263, 1, 1  # of Linux's if_packet.h
 
 
 @contextmanager
@@ -20,6 +22,9 @@ def recorded(federation: Federation, networks: tuple[str, ...]) -> Iterator[dict
         bridge = f"br-{command('docker', 'network', 'inspect', '-f', '{{.Id}}', network).stdout[:12]}"
         tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_EVERY_PROTOCOL))
         tap.bind((bridge, _EVERY_PROTOCOL))
+        everything = struct.pack("IHH8s", socket.if_nametoindex(bridge), _PROMISCUOUS, 0, b"")
+        tap.setsockopt(_PACKET, _ADD_MEMBERSHIP, everything)  # also what goes from one container to another
+        tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
         tap.settimeout(0.5)
         taps.append(tap)
     over = threading.Event()

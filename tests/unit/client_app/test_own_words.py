@@ -1,0 +1,54 @@
+"""A hospital's own words do not leave in an error; what it says stays readable."""
+
+import pytest
+
+from client_app.trainer.own_words import without_own_words
+from fedfm.config.site import Data, Group, Split
+from fedfm.errors import DataError
+
+DATA = Data(
+    path="/data/Jane Doe export.csv",
+    loader="template",
+    patient="mrn",
+    label="ZZPATIENT-000007",
+    label_map={"died 'old'": "died", "1": "survived"},
+    template="{age_of_jane} years; weighs {kg}",
+    words={"ward": {"7": "cardiology"}},
+    columns={"age": "AGE_JANE"},
+    groups={"sex": Group(column="gender", values={"f": "female"}, bands=[])},
+    split=Split(0.7, 0.1, 0.2, column="which"),
+)
+OWN = (
+    "mrn",
+    "ZZPATIENT-000007",
+    "died 'old'",
+    "1",
+    "age_of_jane",
+    "kg",
+    "weighs {kg}",
+    "ward",
+    "7",
+    "AGE_JANE",
+    "gender",
+    "f",
+    "which",
+)
+
+
+@pytest.mark.parametrize("word", OWN)
+def test_a_name_in_quotes_is_hidden(word: str) -> None:
+    error = DataError("SITE-E014", f"no column '{word}'", where="site.yaml data.label", fix="write it as it stands")
+    told = without_own_words(error, DATA)
+    assert str(told) == "SITE-E014 no column '…' — site.yaml data.label — fix: write it as it stands"
+    assert told.code == "SITE-E014"
+
+
+@pytest.mark.parametrize("name", ["Jane Doe export.csv", "/data/Jane Doe export.csv", "Jane Doe export"])
+def test_the_file_is_hidden_wherever_it_stands(name: str) -> None:
+    error = DataError("SITE-E011", "there is no such file", where="site.yaml data.path", found=name)
+    assert "Jane" not in str(without_own_words(error, DATA))
+
+
+def test_what_names_nothing_of_the_hospital_stays_as_it_is() -> None:
+    error = DataError("SITE-E023", "the site does not offer column 'weight'", where="site.yaml data.columns")
+    assert without_own_words(error, DATA) is error
