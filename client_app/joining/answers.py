@@ -20,7 +20,7 @@ class Weights:
     """Models that this hospital has.
 
     Attributes:
-        folder: The folder on this host.
+        folder: Where they are now; they are copied into the hospital's folder.
         models: SHA-256 of model.safetensors to the sub-folder that holds it.
     """
 
@@ -49,7 +49,7 @@ class Answers:
         coordinator: ``host:port`` of the coordinator.
         authority: The coordinator's ca.crt.
         device: ``auto``, ``cpu`` or ``cuda``.
-        weights: Its copies of models; None for none yet.
+        weights: Models that studies may name; None for none yet.
     """
 
     id: str
@@ -120,7 +120,7 @@ FEDFM_COORDINATOR={said.coordinator}
 # the folder on this host with the patients' table; only the trainer sees it, read-only
 FEDFM_DATA='{said.data_folder}'
 # the folder on this host with models, each in a folder of its own
-FEDFM_WEIGHTS='{said.weights.folder if said.weights else "./weights"}'
+FEDFM_WEIGHTS='./weights'
 """
 
 

@@ -29,7 +29,7 @@ MODES = {
 """Every file of the folder, and who may read it: node.key by the SuperNode alone."""
 
 WEIGHTS = "weights"
-"""Folder for models that come later."""
+"""Folder of the models."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def require_free(folder: Path) -> None:
 
 
 def write_folder(folder: Path, said: Answers) -> Joined:
-    """Write a hospital's folder: site file, policy, key, secret, authority, ``.env``.
+    """Write a hospital's folder: site file, policy, key, secret, authority, ``.env``, models.
 
     Guarantees: all of it or nothing appears; ``load_site`` accepts what was written; no file is readable by more
     than it needs from its first byte on.
@@ -99,7 +99,12 @@ def write_folder(folder: Path, said: Answers) -> Joined:
 def _fill(folder: Path, said: Answers) -> None:
     make_node_key(folder / "node.key").rename(folder / "site.pub")
     make_secret(folder / "superexec.secret")
-    (folder / WEIGHTS).mkdir(mode=0o755)
+    (folder / WEIGHTS).mkdir()
+    if said.weights:
+        for name in said.weights.models.values():
+            shutil.copytree(said.weights.folder / name, folder / WEIGHTS / name)
+    for path in (folder / WEIGHTS, *(folder / WEIGHTS).rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # the trainer reads them as another user; nothing is secret
     texts = {
         "site.yaml": site_yaml(said),
         "policy.yaml": policy_yaml(),

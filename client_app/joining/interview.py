@@ -94,7 +94,7 @@ def interview(given: Given, asking: Asking, *, propose_id: str) -> Answers:
         coordinator=ask(Question("--coordinator", "Coordinator, host:port"), given.coordinator, _address),
         authority=ask(Question("--authority", "The coordinator's ca.crt", "ca.crt"), given.authority, _authority),
         weights=ask(
-            Question("--weights", "Folder with models, each in a folder of its own (empty: none yet)", ""),
+            Question("--weights", "Folder with models to copy, each in a folder of its own (empty: none yet)", ""),
             given.weights,
             _weights,
         ),
@@ -212,7 +212,7 @@ def _weights(text: str) -> Weights | None:
     """Read which models are there, by their hashes."""
     if not text:
         return None
-    folder = _host(str(Path(text).expanduser().resolve()))
+    folder = Path(text).expanduser()
     files = sorted(folder.glob("*/model.safetensors"))
     if not files:
         allowed = "a folder with NAME/model.safetensors in it, for each model"

@@ -138,7 +138,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fold
         yield made
     finally:
         for each in made.values():
-            each.compose("--profile=admin", "--profile=doctor", "down", "--volumes", "--timeout=5", check=False)
+            each.compose("--profile=*", "down", "--volumes", "--timeout=5", check=False)
 
 
 def services(folder: Folder) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_what_is_missing_is_said(folders: dict[str, Folder], tmp_path: Path) -> 
         assert "bind source path does not exist" in copy.compose("up", "--no-deps", "supernode", check=False)
         assert not (copy.path / "node.key").exists()
     finally:
-        copy.compose("down", "--volumes", check=False)
+        copy.compose("--profile=*", "down", "--volumes", check=False)
 
 
 def state_of(coordinator: Folder) -> dict[str, str]:

@@ -84,7 +84,10 @@ def test_models_are_named_by_their_hash(tmp_path: Path, table: Path, authority: 
     assert joined(folder, table, authority, "--weights", tmp_path / "models").exit_code == 0
     digest = hashlib.sha256(b"weights").hexdigest()
     assert load_site(folder / "site.yaml").weights == {digest: "/weights/tiny"}
-    assert f"FEDFM_WEIGHTS='{tmp_path / 'models'}'" in (folder / ".env").read_text()
+    assert "FEDFM_WEIGHTS='./weights'" in (folder / ".env").read_text()
+    copied = folder / "weights" / "tiny" / "model.safetensors"
+    assert copied.read_bytes() == b"weights"
+    assert stat.S_IMODE(copied.stat().st_mode) == 0o644
 
 
 def test_keys_are_a_pair_and_for_their_user_only(tmp_path: Path, table: Path, authority: Path) -> None:
