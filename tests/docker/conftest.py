@@ -2,6 +2,7 @@
 
 import os
 import socket
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ class Finished:
     Attributes:
         federation: Still up.
         passed: Network to the frames that passed it until the study had its verdict.
+        report: What its page showed then.
     """
 
     federation: Federation
     passed: dict[str, bytes]
+    report: str
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +44,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         federation.compose("up", "--no-start")
         with recorded(federation, WIRES) as passed:
             federation.compose("up", "--wait")
-        yield Finished(federation, {name: bytes(frames) for name, frames in passed.items()})
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+            report = page.read().decode()
+        yield Finished(federation, {name: bytes(frames) for name, frames in passed.items()}, report)
     finally:
         federation.compose("down", "--volumes", "--timeout", "2")
 
