@@ -18,8 +18,8 @@ from client_app.trainer.connect import SocketTrainer
 from client_app.trainer.messages import request_to_proto
 from client_app.trainer.trainer_pb2_grpc import TrainerStub
 from fedfm.errors import FedFMError
+from tests.integration.boundary import START
 from tests.integration.conftest import CANARY, TrainerProcess, request, write_hospital
-from tests.integration.test_boundary import START
 
 Start = Callable[[Path], TrainerProcess]
 
@@ -70,7 +70,7 @@ CALLER = """
 import sys
 from client_app.trainer.connect import SocketTrainer
 from tests.integration.conftest import request
-from tests.integration.test_boundary import START
+from tests.integration.boundary import START
 print("asking", flush=True)
 SocketTrainer(sys.argv[1]).train(request(1, START, "training.local_steps=300", "rounds=1"))
 """
