@@ -86,7 +86,7 @@ def test_a_fault_in_the_refusal_itself_is_silent_towards_grpc(tmp_path: Path, mo
             raise fault()
 
         with grpc.insecure_channel(f"unix:{path}") as channel, monkeypatch.context() as patch:
-            patch.setattr("client_app.trainer.service._refused", broken)
+            patch.setattr("client_app.trainer.service.Service._refused", broken)
             patch.setattr("client_app.trainer.service.version", broken)
             stub = TrainerStub(channel)
             for call, sent in ((stub.Train, pb.Request()), (stub.Status, pb.StatusRequest())):

@@ -85,7 +85,7 @@ def test_hosts_match_as_cryptography_says_they_do(
     name = ".".join(["*" if wild else first, *rest, "example"])  # never an IP address
     asked = ".".join([*(host or [first, *rest]), "example"])
     shown = _with_name(name)
-    verifier = PolicyBuilder().store(Store([shown[0]])).time(NOW).build_server_verifier
+    verifier = PolicyBuilder().store(Store([shown[0]])).time(datetime.now(UTC)).build_server_verifier
     try:
         verifier(DNSName(asked)).verify(shown[1], [])
         matches = True

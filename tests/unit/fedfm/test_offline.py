@@ -80,7 +80,7 @@ def test_no_command_connects(tmp_path: Path) -> None:
     commands = [
         ("client_app.cli", "check", site_file),
         ("client_app.cli", "budget", site_file),
-        ("client_app.cli", "audit", site_file),
+        ("client_app.cli", "audit", "verify", site_file),
         ("server_app.cli", "config", "rounds=3"),
         ("server_app.cli", "settings", "privacy.epsilon"),
         ("server_app.cli", "certificates", str(tmp_path / "certificates")),
