@@ -28,6 +28,8 @@ from fedfm.private_files import write_private
 
 VALID = timedelta(days=365)
 LOCAL = ("localhost", "127.0.0.1")
+CONTROL = "control"
+"""Name of the Control API among the coordinator's containers."""
 NEXT, FORMER = "next", "former"
 """Folders: of a renewal that waits; of what has been replaced, which is not needed any more, and never removed."""
 
@@ -94,7 +96,7 @@ def renew(directory: Path, hosts: Sequence[str] = ()) -> Certificates:
 
     Args:
         directory: Holds the certificates in use.
-        hosts: Of the next certificate; the same as before where empty.
+        hosts: Of the next certificate, beside ``CONTROL`` where the present one has it; the same as before where empty.
 
     Returns:
         Where the next certificate waits, and the bundle for every hospital.
@@ -109,7 +111,9 @@ def renew(directory: Path, hosts: Sequence[str] = ()) -> Certificates:
     _require(is_owner, directory, "server.key belongs to another user", fix="call it as that user, or as root")
     now = datetime.now(UTC)
     lasting = [each for each in read_certificates(used.authority) if each.not_valid_after_utc > now]
-    authority, server, key = _signed(hosts or hosts_of(read_certificates(used.server)[0]))
+    before = hosts_of(read_certificates(used.server)[0])
+    kept = [CONTROL] if CONTROL in before and CONTROL not in hosts else []  # or the containers could not go on
+    authority, server, key = _signed([*hosts, *kept] if hosts else before)
     bundle = authority + b"".join(each.public_bytes(serialization.Encoding.PEM) for each in lasting)
     _keep(directory, used.authority)
     _put(used.authority, bundle)  # first: a renewal that is cut short leaves an authority too many, never one too few

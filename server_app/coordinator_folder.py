@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 
 from fedfm.errors import ConfigError
 from fedfm.private_files import make_secret
-from server_app.certificates import make_certificates
+from server_app.certificates import CONTROL, make_certificates
 
 SUPERLINK, GROUP = 10004, 10000
 """Numbers of the user of the SuperLink's container, and of the group of all containers of fedfm."""
@@ -78,7 +78,7 @@ def write_coordinator(folder: Path, hosts: Sequence[str], *, port: int) -> Coord
 
 def _fill(folder: Path, hosts: Sequence[str], port: int) -> bool:
     """Write everything; tell whether it could be given to the users of the containers."""
-    made = make_certificates(folder / "certificates", [*hosts, *(host for host in ("control",) if host not in hosts)])
+    made = make_certificates(folder / "certificates", [*hosts, *(host for host in (CONTROL,) if host not in hosts)])
     secret = make_secret(folder / "superexec.secret")
     for name in FOLDERS:
         (folder / name).mkdir()

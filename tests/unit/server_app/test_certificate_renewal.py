@@ -91,6 +91,11 @@ def test_a_renewal_names_other_hosts_where_told_to(tmp_path: Path) -> None:
     assert hosts_of(read_certificates(renew(tmp_path, ["new.example.org"]).server)[0]) == ["new.example.org"]
 
 
+def test_the_name_inside_the_coordinators_containers_outlives_new_hosts(tmp_path: Path) -> None:
+    make_certificates(tmp_path, ["one.example.org", "control"])
+    assert hosts_of(read_certificates(renew(tmp_path, ["new.example.org"]).server)[0]) == ["new.example.org", "control"]
+
+
 def test_an_authority_that_is_over_leaves_the_bundle_with_the_next_renewal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
