@@ -111,6 +111,6 @@ def _seal(body: Mapping[str, Any]) -> str:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError:  # of the text, or of its encoding
+    except (ValueError, RecursionError):  # of the text, its encoding, or how deeply it is nested
         return {}
     return entry if isinstance(entry, dict) else {}

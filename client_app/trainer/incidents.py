@@ -27,7 +27,7 @@ def as_refusal(error: BaseException) -> FedFMError:
         go to the local log under that number.
     """
     if isinstance(error, FedFMError) and _CODE.fullmatch(error.code):
-        return FedFMError.received(error.code, _printable(str(error)))
+        return FedFMError.received(error.code, printable(str(error)))
     number = _number()
     logger.error("incident %s", number, exc_info=error)
     return FedFMError("SITE-E500", f"internal error, incident {number}", fix=_FIX)
@@ -50,7 +50,7 @@ def _number() -> str:
     return uuid.uuid4().hex[:8]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return the text as one that any process can take: letters that can be printed, and line feeds."""
     shown = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text[:LONGEST_TEXT])
     return shown if len(text) <= LONGEST_TEXT else f"{shown} …"

@@ -22,11 +22,11 @@ def without_own_words(error: FedFMError, data: Data) -> FedFMError:
         anywhere, the name of the table's file.
     """
     text = str(error)
+    for word in sorted(set(filter(None, _words(data))), key=len, reverse=True):
+        text = text.replace(f"'{word}'", f"'{HIDDEN}'")
     file = Path(data.path)
     for name in filter(None, (data.path, file.name, file.stem)):
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", HIDDEN, text)
-    for word in sorted(set(filter(None, _words(data))), key=len, reverse=True):
-        text = text.replace(f"'{word}'", f"'{HIDDEN}'")
     return error if text == str(error) else FedFMError.received(error.code, text)
 
 

@@ -15,13 +15,13 @@ import grpc
 from client_app.audit_log import AuditLog
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.calls import CALLS, Call, packed
-from client_app.trainer.incidents import as_refusal
+from client_app.trainer.incidents import as_refusal, printable
 from client_app.trainer.incoming import message_of, request_of
 from client_app.trainer.own_words import without_own_words
 from client_app.trainer.warm import Trainer
 from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
-from fedfm.errors import EngineError, WireError
+from fedfm.errors import EngineError, FedFMError, WireError
 from fedfm.wire import WIRE_VERSION, Head
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,12 @@ class Service:
         return told.SerializeToString()
 
     def _refused(self, name: str, round_: int, error: Exception) -> bytes:
-        refusal = as_refusal(error)
-        logger.warning("%s of round %d refused: %s", name, round_, refusal)
-        refusal = without_own_words(refusal, self._trainer.site.data)
+        # on the text as it is: made printable or cut, it would no longer hold the words as the site file has them
+        hidden = without_own_words(error, self._trainer.site.data) if isinstance(error, FedFMError) else error
+        refusal = as_refusal(hidden)
+        logger.warning(
+            "%s of round %d refused: %s", name, round_, printable(str(error)) if hidden is not error else refusal
+        )
         told = pb.Refusal(code=refusal.code, text=str(refusal))
         return CALLS[name].answer(refusal=told).SerializeToString(deterministic=True)
 

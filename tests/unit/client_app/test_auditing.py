@@ -266,3 +266,8 @@ def test_what_is_no_copy_is_refused(tmp_path: Path, content: bytes) -> None:
     assert "SITE-E154" in result.stderr
     assert run("verify", tmp_path).exit_code == 2
     assert run("verify", tmp_path / "absent.zip").exit_code == 2
+
+
+def test_a_line_that_is_nested_too_deeply_is_a_damaged_one(site_file: Path) -> None:
+    log_of(site_file).write_bytes(b"[" * 200_000 + b"\n")
+    assert run("verify", site_file).exit_code != 0

@@ -1,7 +1,10 @@
 """A hospital's own words do not leave in an error; what it says stays readable."""
 
+from dataclasses import replace
+
 import pytest
 
+from client_app.trainer.incidents import LONGEST_TEXT, as_refusal
 from client_app.trainer.own_words import without_own_words
 from fedfm.config.site import Data, Group, Split
 from fedfm.errors import DataError
@@ -52,3 +55,19 @@ def test_the_file_is_hidden_wherever_it_stands(name: str) -> None:
 def test_what_names_nothing_of_the_hospital_stays_as_it_is() -> None:
     error = DataError("SITE-E023", "the site does not offer column 'weight'", where="site.yaml data.columns")
     assert without_own_words(error, DATA) is error
+
+
+@pytest.mark.parametrize(
+    "column", ["Frau\u00a0ZZPATIENT", "Frau\tZZPATIENT", "Frau\u200bZZPATIENT", "ZZPATIENT cohort"]
+)
+def test_a_name_is_hidden_as_it_stands_in_the_site_file(column: str) -> None:
+    """Before letters are made printable, and before the file's name is taken out of it."""
+    data = replace(DATA, path="/data/cohort.csv", text=column)
+    told = as_refusal(without_own_words(DataError("SITE-E014", f"no column '{column}'"), data))
+    assert str(told) == "SITE-E014 no column '…'"
+
+
+def test_a_name_is_hidden_before_the_text_is_cut() -> None:
+    told = as_refusal(without_own_words(DataError("SITE-E014", "x" * (LONGEST_TEXT - 15) + " 'AGE_JANE'"), DATA))
+    assert "JANE" not in str(told)
+    assert "AGE" not in str(told)
