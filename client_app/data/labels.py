@@ -63,6 +63,6 @@ def check_labels(data: Data, task: Task) -> None:
             "SITE-E022",
             "label_map leads to a label that the study does not know",
             where="site.yaml data.label_map",
-            found=", ".join(strangers),
+            found=", ".join(f"'{label}'" for label in strangers),
             allowed=", ".join(task.labels),
         )

@@ -31,7 +31,8 @@ def without_own_words(error: FedFMError, data: Data) -> FedFMError:
 
 
 def _words(data: Data) -> Iterator[str]:
-    yield from (data.patient, data.label, data.text, data.split.column, *data.label_map, *data.columns.values())
+    yield from (data.patient, data.label, data.text, data.split.column, *data.label_map, *data.label_map.values())
+    yield from data.columns.values()
     yield from _IN_BRACES.findall(data.template)
     yield from (clause.strip() for clause in data.template.split(";"))
     for column, words in data.words.items():

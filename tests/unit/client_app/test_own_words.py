@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from client_app.data.labels import check_labels
 from client_app.trainer.incidents import LONGEST_TEXT, as_refusal
 from client_app.trainer.own_words import without_own_words
 from fedfm.config.site import Data, Group, Split
-from fedfm.errors import DataError
+from fedfm.config.study import Task
+from fedfm.errors import DataError, FedFMError
 
 DATA = Data(
     path="/data/Jane Doe export.csv",
@@ -71,3 +73,11 @@ def test_a_name_is_hidden_before_the_text_is_cut() -> None:
     told = as_refusal(without_own_words(DataError("SITE-E014", "x" * (LONGEST_TEXT - 15) + " 'AGE_JANE'"), DATA))
     assert "JANE" not in str(told)
     assert "AGE" not in str(told)
+
+
+def test_what_the_hospital_maps_its_outcomes_to_is_its_own_too() -> None:
+    data = replace(DATA, label_map={"1": "Jane Doe died"})
+    with pytest.raises(FedFMError) as raised:
+        check_labels(data, Task(labels=["died", "survived"]))
+    assert "Jane" in str(raised.value)
+    assert "Jane" not in str(without_own_words(raised.value, data))
