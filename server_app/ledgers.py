@@ -39,7 +39,7 @@ class Ledgers:
     def note(self, site: str, told: PrivacySpent) -> None:
         """Remember what a site tells, on disk before it returns.
 
-        A site that tells of no audit log keeps none: its trainer runs inside the ClientApp's process.
+        A site that never told of an audit log keeps none: its trainer runs inside the ClientApp's process.
 
         Raises:
             IncompatibleUpdate: The ledger, or the audit log, is shorter than before, or of the same length and another.
@@ -49,9 +49,9 @@ class Ledgers:
         ledger, audit = Head(told.entries, told.seal), Head(told.audit_entries, told.audit_seal)
         if _went_back(ledger, known.ledger):
             raise _back("ROUND-E021", "privacy ledger", ledger, known.ledger)
-        if audit.entries and _went_back(audit, known.audit):
+        if _went_back(audit, known.audit):
             raise _back("ROUND-E026", "audit log", audit, known.audit)
-        heard = Heads(ledger, audit if audit.entries else known.audit)
+        heard = Heads(ledger, audit)
         if heard != known:
             self._keep(site, heard)
 

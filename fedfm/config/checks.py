@@ -66,6 +66,8 @@ def _setting(entry: Field[Any], kind: Any, tree: dict[Any, Any], path: str, prob
         if entry.default == REQUIRED:
             meaning = entry.metadata["meaning"]
             problems.add("E002", f"`{path}` is required", path=path, allowed=meaning, fix=f"add `{entry.name}:`")
+        elif entry.name in tree:  # what was left open must not come back as a default
+            problems.add("E003", f"{REQUIRED} is no value", path=path, fix="write the value, or leave the line out")
         return _default(entry)
     return _value(kind, raw, path, entry, problems)
 

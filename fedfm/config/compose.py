@@ -89,6 +89,7 @@ def load_site(path: Path) -> Site:
     Raises:
         ConfigErrors: Every problem at once, each with file and line.
     """
+    path = path.resolve()  # of a link, the policy lies beside the file itself, as all else does
     sources = [Source(path.name)]
     names = tuple(entry.path for entry in settings_of(Site))
     problems = Problems("SITE", lambda setting: _site_place(setting, sources), names)
@@ -102,7 +103,7 @@ def load_site(path: Path) -> Site:
     site: Site = build(Site, tree, problems)
     check_site(site, problems)
     problems.raise_if_any()
-    folder = path.resolve().parent
+    folder = path.parent
     return replace(
         site,
         state=str(folder / site.state),
@@ -233,9 +234,10 @@ def _site_place(path: str, sources: Sequence[Source]) -> Place:
 
 def _with_policy(path: Path, tree: object, sources: list[Source], problems: Problems) -> object:
     """Put the policy file's content into the tree of the site file, where that has none itself."""
-    beside, misnamed = path.with_name(POLICY_FILE), path.with_name("policy.yml")
-    if os.path.lexists(misnamed):
-        problems.add_at("E032", "a policy under a name that is not read", misnamed.name, fix=f"call it {POLICY_FILE}")
+    beside = path.with_name(POLICY_FILE)
+    for name in sorted(os.listdir(path.parent)):
+        if name.lower() in (POLICY_FILE, "policy.yml") and name != POLICY_FILE:
+            problems.add_at("E032", "a policy under a name that is not read", name, fix=f"call it {POLICY_FILE}")
     if not os.path.lexists(beside):  # a link to nothing is there, and cannot be read
         return tree
     sources.append(read_source(beside, beside.name, problems, prefix="policy"))

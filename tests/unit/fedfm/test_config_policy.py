@@ -117,6 +117,25 @@ def test_a_policy_that_cannot_be_read_or_has_another_name_is_refused(tmp_path: P
     assert problems_of(site_file)[0].startswith("SITE-E032")
 
 
+def test_a_link_to_the_site_file_has_the_policy_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "link.yaml").symlink_to(write(tmp_path / "conf", STRICT))
+    assert load_site(tmp_path / "link.yaml") == load_site(tmp_path / "conf" / "site.yaml")
+
+
+@pytest.mark.parametrize("name", ["Policy.yaml", "POLICY.YML"])
+def test_a_policy_in_other_letters_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path, STRICT).with_name("policy.yaml").rename(tmp_path / name)
+    (problem,) = problems_of(tmp_path / "site.yaml")
+    assert problem.startswith(f"SITE-E032 a policy under a name that is not read — {name}")
+
+
+@pytest.mark.parametrize("name", ["max_epsilon", "releases", "approval", "small_cells"])
+def test_a_value_left_open_is_no_default(tmp_path: Path, name: str) -> None:
+    (problem,) = problems_of(write(tmp_path, f"{name}: ???\n"))
+    assert problem.startswith(f"SITE-E003 ??? is no value — policy.yaml:1 policy.{name}")
+
+
 @EACH
 @given(st.data())
 def test_a_mutated_file_never_loosens_what_it_says(tmp_path: Path, data: st.DataObject) -> None:

@@ -49,17 +49,23 @@ def test_a_ledger_that_goes_back_is_refused_and_not_remembered(tmp_path: Path, t
     assert ledgers.of("a") == heads(9)
 
 
-@pytest.mark.parametrize(("told", "of"), [(7, None), (8, 3)], ids=["shorter", "another"])
+@pytest.mark.parametrize(("told", "of"), [(7, None), (0, None), (8, 3)], ids=["shorter", "none", "another"])
 def test_an_audit_log_that_goes_back_is_refused_and_not_remembered(tmp_path: Path, told: int, of: int | None) -> None:
     ledgers = Ledgers(tmp_path)
     ledgers.note("a", spent(3, audit=8))
-    back = replace(spent(4, audit=told), audit_seal=seal(told if of is None else of))
+    back = spent(4, audit=told) if of is None else replace(spent(4, audit=told), audit_seal=seal(of))
     with pytest.raises(IncompatibleUpdate, match="ROUND-E026"):
         ledgers.note("a", back)
     assert ledgers.of("a") == Ledgers(tmp_path).of("a") == heads(3, 8)
     ledgers.note("a", spent(3, audit=9))  # the ledger need not grow
-    ledgers.note("a", spent(4))  # a trainer inside the ClientApp's process keeps no audit log
-    assert ledgers.of("a") == heads(4, 9)
+    assert ledgers.of("a") == heads(3, 9)
+
+
+def test_a_site_that_never_told_of_an_audit_log_keeps_none(tmp_path: Path) -> None:
+    ledgers = Ledgers(tmp_path)
+    ledgers.note("a", spent(3))
+    ledgers.note("a", spent(4))  # a trainer inside the ClientApp's process
+    assert ledgers.of("a") == heads(4)
 
 
 def test_a_memory_of_an_older_release_knows_the_ledgers_and_no_audit_log(tmp_path: Path) -> None:
