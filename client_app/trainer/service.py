@@ -52,10 +52,11 @@ class Service:
         Guarantees:
             What cannot be written down does not leave, but for the code that says so.
         """
-        asked = _named(data)
+        read = _read(data)
+        asked = read if isinstance(read, pb.Request) else pb.Request()  # what cannot be read names no run
         try:
             self._log.entered(name, data, run=asked.run[:80], round_=asked.round)
-            answer = self._replied(CALLS[name], data)
+            answer = self._replied(CALLS[name], read)
         except Exception as error:
             answer = self._refused(name, asked.round, error)
         try:
@@ -79,7 +80,7 @@ class Service:
         told = pb.Refusal(code=refusal.code, text=str(refusal))
         return CALLS[name].answer(refusal=told).SerializeToString(deterministic=True)
 
-    def _replied(self, call: Call, data: bytes) -> bytes:
+    def _replied(self, call: Call, read: pb.Request | WireError) -> bytes:
         if not self._places.acquire(blocking=False):
             raise EngineError(
                 "SITE-E139",
@@ -88,7 +89,9 @@ class Service:
                 fix="the coordinator asks again when the others are answered",
             )
         try:
-            request = request_of(message_of(data), with_arrays=call.with_arrays)
+            if isinstance(read, WireError):
+                raise read
+            request = request_of(read, with_arrays=call.with_arrays)
             self._log.check_not_older(Head(request.audit_entries, request.audit_seal))
             reply = call.ask(self._trainer, request)
             return packed(call, reply, self._log.head())
@@ -137,12 +140,12 @@ def _silent(answer: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerC
     return answered
 
 
-def _named(data: bytes) -> pb.Request:
-    """Return the message for the names that the log notes; an empty one where it cannot be read."""
+def _read(data: bytes) -> pb.Request | WireError:
+    """Return the message, or why it cannot be read: the log notes it before it is refused."""
     try:
         return message_of(data)
-    except WireError:
-        return pb.Request()
+    except WireError as error:
+        return error
 
 
 def _judged_by(site: Site) -> dict[str, str]:
