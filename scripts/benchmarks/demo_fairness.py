@@ -28,6 +28,7 @@ from scripts.benchmarks.baselines import linear_probe
 from scripts.benchmarks.public_sites import copy_divided
 from scripts.benchmarks.result import Benchmark, Result, Target
 from scripts.benchmarks.scoring import Scores, federate, kept_states
+from scripts.public_data.site_folders import OPEN_POLICY
 from server_app.demo_data import LABEL_GAP, make_demo_data
 from server_app.simulate import find_sites
 
@@ -217,18 +218,9 @@ def _hospitals(work: Path, seed: int) -> Path:
     )
     for file in sorted(divided.glob("*/site.yaml")):
         content = OmegaConf.load(file)
-        OmegaConf.update(content, "policy", _POLICY, merge=False)
+        OmegaConf.update(content, "policy", OPEN_POLICY, merge=False)
         OmegaConf.save(content, file)
     return divided
-
-
-_POLICY = {
-    "approval": "none",
-    "max_epsilon": 10.0,
-    "allow_no_privacy": True,
-    "allow_exact_evaluation": True,
-    "small_cells": "none",
-}
 
 
 def _reviewed(sites: Mapping[str, Path]) -> dict[str, bool]:

@@ -15,7 +15,7 @@ _HEADER = """\
 # Public data: anybody may download these patients, so this site also accepts studies without
 # privacy, exact counts with small cells, and whatever study asks. Never copy these lines into a hospital's own file.
 """
-_POLICY = {
+OPEN_POLICY = {
     "approval": "none",
     "max_epsilon": 10.0,
     "allow_no_privacy": True,
@@ -61,7 +61,7 @@ def site_file(site: PublicSite, data: Mapping[str, Any]) -> str:
         "declared_patients": declared_patients(site.table, data),
         "state": "state",
         "data": {"path": "cohort.csv", **data},
-        "policy": _POLICY,
+        "policy": OPEN_POLICY,
     }
     return _HEADER.format(title=site.title) + OmegaConf.to_yaml(OmegaConf.create(content))
 
