@@ -4,21 +4,16 @@ from collections.abc import Sequence
 
 from fedfm.findings import STATUSES, Examination, Finding, by_group, counts, plain, verdict
 from fedfm.markup import Element, element, head, written
+from fedfm.page_style import BASE
 
-CSS = """
-:root{color-scheme:light dark;--ink:#1b2430;--soft:#5b6776;--line:#dfe4ea;--page:#f6f7f9;--card:#fff;--good:#14734a;
---good-soft:#e3f3ea;--warn:#8a5a00;--warn-soft:#fdf2d8;--bad:#b3261e;--bad-soft:#fbe6e4}
-@media (prefers-color-scheme:dark){:root{--ink:#e8ecf1;--soft:#9aa7b6;--line:#2d3744;--page:#10151c;--card:#18202a;
---good:#6fd3a0;--good-soft:#16332a;--warn:#e8bd5c;--warn-soft:#3a2f14;--bad:#ff9b92;--bad-soft:#431f1d}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:960px;margin:0 auto;padding:32px 20px 64px}
+CSS = (
+    BASE
+    + """
+main{max-width:960px}
 h1{font-size:1.05rem;font-weight:600;color:var(--soft);margin:0 0 4px}
 h2{font-size:1.15rem;margin:0 0 8px}
 p{margin:.3em 0}
-.soft{color:var(--soft);font-size:.92rem}
-section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 24px;margin:18px 0}
+section{padding:20px 24px}
 .verdict{border-left:8px solid var(--good);background:var(--good-soft)}
 .verdict.warn{border-left-color:var(--warn);background:var(--warn-soft)}
 .verdict.fail{border-left-color:var(--bad);background:var(--bad-soft)}
@@ -44,6 +39,7 @@ td.told{overflow-wrap:anywhere}
 @media print{body{background:#fff}main{max-width:none;padding:0}section{break-inside:avoid}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
+)
 
 
 def page(examination: Examination) -> str:

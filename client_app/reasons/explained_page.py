@@ -19,6 +19,7 @@ from client_app.reasons.explained_words import (
 from client_app.reasons.explaining import Document, Shown
 from client_app.reasons.readable import pieces, readable, unread
 from fedfm.markup import Child, Element, element, head, written
+from fedfm.page_style import BASE
 
 
 def _shades(name: str, colour: str) -> str:
@@ -29,20 +30,11 @@ def _shades(name: str, colour: str) -> str:
     )
 
 
-CSS = f"""
-:root{{color-scheme:light dark;--ink:#1b2430;--soft:#5b6776;--line:#dfe4ea;--page:#f6f7f9;--card:#fff;--good:#14734a;
---bad:#b3261e;--bad-soft:#fbe6e4}}
-@media (prefers-color-scheme:dark){{:root{{--ink:#e8ecf1;--soft:#9aa7b6;--line:#2d3744;--page:#10151c;--card:#18202a;
---good:#6fd3a0;--bad:#ff9b92;--bad-soft:#431f1d}}}}
-*{{box-sizing:border-box}}
-body{{margin:0;background:var(--page);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}}
-main{{max-width:880px;margin:0 auto;padding:32px 20px 64px}}
+CSS = f"""{BASE}main{{max-width:880px}}
 h1{{font-size:1.45rem;margin:0 0 8px}}
 h2{{font-size:1.05rem;margin:0 0 4px}}
 p{{margin:.4em 0}}
-.soft{{color:var(--soft);font-size:.92rem}}
-section{{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 24px;margin:18px 0}}
+section{{padding:20px 24px}}
 .keep{{background:var(--bad-soft);border-left:8px solid var(--bad);font-weight:600}}
 .text{{white-space:pre-wrap;overflow-wrap:anywhere;font-size:1.06rem;line-height:1.9;margin:14px 0;padding:12px 16px;
 border-left:3px solid var(--line)}}

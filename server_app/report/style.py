@@ -1,21 +1,19 @@
 """The report's one style sheet: light and dark, and plain on paper. No other file, font or script is loaded."""
 
-CSS = """
-:root{color-scheme:light dark;--ink:#1b2430;--soft:#5b6776;--line:#dfe4ea;--page:#f6f7f9;--card:#fff;--good:#14734a;
---good-soft:#e3f3ea;--bad:#b3261e;--bad-soft:#fbe6e4;--total:#10243e;--s0:#0072b2;--s1:#c75b12;--s2:#0f8a6a;--s3:#a8458a;
---s4:#7a6a00;--s5:#3d7fb8;--s6:#8c4a2f;--s7:#6a51a3}
-@media (prefers-color-scheme:dark){:root{--ink:#e8ecf1;--soft:#9aa7b6;--line:#2d3744;--page:#10151c;--card:#18202a;
---good:#6fd3a0;--good-soft:#16332a;--bad:#ff9b92;--bad-soft:#431f1d;--total:#f2f5f9;--s0:#56b4e9;--s1:#f0a35e;--s2:#3fc79f;
---s3:#dd8cc4;--s4:#d9c84a;--s5:#8fc1ec;--s6:#d39a7c;--s7:#b5a4e3}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:880px;margin:0 auto;padding:32px 20px 64px}
+from fedfm.page_style import BASE
+
+CSS = (
+    BASE
+    + """
+:root{--total:#10243e;--s0:#0072b2;--s1:#c75b12;--s2:#0f8a6a;--s3:#a8458a;--s4:#7a6a00;--s5:#3d7fb8;--s6:#8c4a2f;
+--s7:#6a51a3}
+@media (prefers-color-scheme:dark){:root{--total:#f2f5f9;--s0:#56b4e9;--s1:#f0a35e;--s2:#3fc79f;--s3:#dd8cc4;
+--s4:#d9c84a;--s5:#8fc1ec;--s6:#d39a7c;--s7:#b5a4e3}}
+main{max-width:880px}
 h1{font-size:1.05rem;font-weight:600;color:var(--soft);margin:0 0 4px}
 h2{font-size:1.15rem;margin:0 0 4px}
 p{margin:.3em 0}
-.soft{color:var(--soft);font-size:.92rem}
-section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:22px 24px;margin:18px 0}
+section{padding:22px 24px}
 .verdict{border-left:8px solid var(--good);background:var(--good-soft)}
 .verdict.bad{border-left-color:var(--bad);background:var(--bad-soft)}
 .verdict h2{font-size:1.45rem;line-height:1.3}
@@ -69,3 +67,4 @@ svg text.total{font-weight:700}
 .s7.line,.s7.whisker{stroke:var(--s7)} .s7.dot,svg text.s7{fill:var(--s7)}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """
+)
