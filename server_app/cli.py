@@ -13,6 +13,7 @@ from fedfm.offline import go_offline
 
 go_offline()  # what is imported below reads the environment then
 
+from fedfm.console import say
 from server_app import config_command
 from server_app.commands.admitting import admit, revoke, sites
 from server_app.commands.console import friendly
@@ -115,7 +116,7 @@ def make_demo_data_command(
     """Write synthetic hospitals with notes, site files, public notes and planted facts to check a run against."""
     with friendly():
         for path in make_demo_data(folder, sites=sites, patients=patients, seed=seed, shortcut=shortcut):
-            Console().print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+            say(f"wrote {path}")
 
 
 @app.command()
@@ -157,11 +158,10 @@ def report(
 
     with friendly():
         judged = write_report(run, other=beside)
-        console = Console(highlight=False, markup=False, soft_wrap=True)
         for text in (judged.headline, judged.gain, judged.privacy, *judged.reasons):
             if text:
-                console.print(text)
-        console.print(f"Report: {(run / 'report.html').resolve()}")
+                say(text)
+        say(f"Report: {(run / 'report.html').resolve()}")
     if judged.status != "completed":
         raise typer.Exit(1)
 

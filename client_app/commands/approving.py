@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from client_app.approvals import Approvals, Decision
-from client_app.commands.console import AsJson, SiteFile, friendly, print_json, say
+from client_app.commands.console import AsJson, SiteFile, friendly
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.config.study import Study
+from fedfm.console import print_json, say
 from fedfm.errors import PolicyError
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from client_app.audit_log import FILE, AuditLog
-from client_app.commands.console import AsJson, SiteFile, complain, friendly, print_json, say
+from client_app.commands.console import AsJson, SiteFile, complain, friendly
 from fedfm.config.compose import load_site
+from fedfm.console import print_json, say
 from fedfm.wire import Head
 
 app = typer.Typer(

@@ -6,9 +6,10 @@ import typer
 
 from client_app.approvals import Approvals
 from client_app.audit_log import AuditLog
-from client_app.commands.console import SiteFile, complain, friendly, say
+from client_app.commands.console import SiteFile, complain, friendly
 from fedfm.config.compose import load_site
 from fedfm.config.policy import policy_hash
+from fedfm.console import say
 from fedfm.errors import DataError
 
 

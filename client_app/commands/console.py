@@ -1,11 +1,9 @@
 """How every command of ``fedfm-site`` speaks: arguments, lines, JSON, pages, errors."""
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,16 +13,6 @@ from fedfm.private_files import replace_private
 
 SiteFile = Annotated[Path, typer.Argument(help="The hospital's site.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-
-
-def say(text: str) -> None:
-    """Print one line as it is: no markup, no colours, no line breaks of our own."""
-    Console(highlight=False, markup=False, soft_wrap=True).print(text)
-
-
-def print_json(told: dict[str, Any]) -> None:
-    """Print one JSON object on a line of its own; no NaN."""
-    sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
 
 
 def write_page(path: Path, text: str) -> None:

@@ -5,13 +5,11 @@ from typing import Annotated
 
 import click
 import typer
-from rich.console import Console
 
-from client_app.commands.console import AsJson, SiteFile, friendly, print_json, say, write_page
+from client_app.commands.console import AsJson, SiteFile, friendly, write_page
 from client_app.doctor.groups import GROUPS
 from client_app.doctor.visit import examine
-from fedfm.findings import as_json as figures
-from fedfm.findings import renderables
+from fedfm.console import print_examination, say
 from fedfm.findings_page import page
 
 
@@ -37,11 +35,7 @@ def doctor(
         examination = examine(site_file, study_file=study, groups=tuple(dict.fromkeys(group or ())))
         if html is not None:
             write_page(html, page(examination))
-    if as_json:
-        print_json(figures(examination))
-    else:
-        for each in renderables(examination):
-            Console(highlight=False, markup=False).print(each)
-        if html is not None:
-            say(f"wrote {html}")
+    print_examination(examination, machine=as_json)
+    if html is not None and not as_json:
+        say(f"wrote {html}")
     raise typer.Exit(examination.exit_code)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client_app.commands.console import friendly, say
+from client_app.commands.console import friendly
+from fedfm.console import say
 
 if TYPE_CHECKING:
     from client_app.joining.answers import Answers

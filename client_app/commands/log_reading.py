@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from client_app.commands.console import friendly, say
+from client_app.commands.console import friendly
+from fedfm.console import say
 from fedfm.errors import DataError
 from fedfm.flower_logs import Kind, read, tail_of
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from client_app.commands.console import AsJson, SiteFile, friendly, print_json, say
+from client_app.commands.console import AsJson, SiteFile, friendly
 from fedfm.config.compose import load_site
+from fedfm.console import print_json, say
 
 
 def _none_or_enough(models: int) -> int:

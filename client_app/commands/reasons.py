@@ -7,9 +7,10 @@ import click
 import typer
 from rich.console import Console
 
-from client_app.commands.console import AsJson, SiteFile, friendly, print_json, say, write_page
+from client_app.commands.console import AsJson, SiteFile, friendly, write_page
 from fedfm.config.compose import load_site
 from fedfm.config.explainability import ATTRIBUTION_NAMES
+from fedfm.console import print_json, say
 
 Attributions = click.Choice([name for name in ATTRIBUTION_NAMES if name != "none"])
 Baselines = click.Choice(["pad", "mask", "mean"])

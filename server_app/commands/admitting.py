@@ -13,9 +13,10 @@ from rich.text import Text
 
 from fedfm.config.settings import settings_of
 from fedfm.config.site import Site
+from fedfm.console import print_json, say
 from fedfm.errors import ConfigError
 from server_app import admission
-from server_app.commands.console import friendly, print_json, say
+from server_app.commands.console import friendly
 from server_app.commands.joining import Authority, Superlink
 
 LOCAL, CERTIFICATE = "127.0.0.1:8000", Path("certificates/ca.crt")

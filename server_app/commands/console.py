@@ -1,10 +1,8 @@
 """How every command of ``fedfm-study`` speaks of errors."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import typer
 from rich.console import Console
@@ -28,13 +26,3 @@ def friendly() -> Iterator[None]:
 def complain(problem: FedFMError) -> None:
     """Print an error on stderr, its parts on lines of their own."""
     Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True).print(str(problem).replace(" — ", "\n  "))
-
-
-def say(text: str) -> None:
-    """Print one line as it is: no markup, no colours, no line breaks of our own."""
-    Console(highlight=False, markup=False, soft_wrap=True).print(text)
-
-
-def print_json(told: dict[str, Any]) -> None:
-    """Print one JSON object on a line of its own; no NaN."""
-    sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")

@@ -6,15 +6,13 @@ from typing import Annotated
 
 import click
 import typer
-from rich.console import Console
 
+from fedfm.console import print_examination, say
 from fedfm.errors import EngineError
-from fedfm.findings import as_json as figures
-from fedfm.findings import renderables
 from fedfm.findings_page import page
 from fedfm.private_files import replace_private
 from server_app.commands.admitting import LOCAL
-from server_app.commands.console import friendly, print_json, say
+from server_app.commands.console import friendly
 from server_app.commands.joining import Superlink
 from server_app.doctor.asked import Asked
 from server_app.doctor.visit import GROUPS, examine
@@ -57,13 +55,9 @@ def doctor(  # noqa: PLR0913 - options of a command
     if html is not None:
         with friendly():
             _write(html, page(examination))
-    if as_json:
-        print_json(figures(examination))
-    else:
-        for each in renderables(examination):
-            Console(highlight=False, markup=False).print(each)
-        if html is not None:
-            say(f"wrote {html}")
+    print_examination(examination, machine=as_json)
+    if html is not None and not as_json:
+        say(f"wrote {html}")
     raise typer.Exit(examination.exit_code)
 
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from fedfm.console import say
 from server_app.certificates import LOCAL, make_certificates, renew, switch
-from server_app.commands.console import friendly, say
+from server_app.commands.console import friendly
 from server_app.coordinator_folder import write_coordinator
 
 Superlink = Annotated[str, typer.Option(envvar="FEDFM_SUPERLINK", help="host:port of the SuperLink's Control API.")]

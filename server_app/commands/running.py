@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from fedfm.console import say
 from server_app import admission, runs
-from server_app.commands.console import friendly, say
+from server_app.commands.console import friendly
 from server_app.commands.joining import Authority, Superlink
 
 
