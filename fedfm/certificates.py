@@ -152,18 +152,6 @@ def privacy_flaws(path: Path) -> Iterator[Flaw]:
         yield Flaw("key_readable", f"{path.name} may be read or changed by others than its owner (mode {mode:04o})")
 
 
-def certificate_flaws(
-    certificate: x509.Certificate, *, host: str, authorities: Sequence[x509.Certificate], now: datetime
-) -> list[Flaw]:
-    """Return everything that is wrong with a server's certificate."""
-    return [
-        *issuer_flaws(certificate, authorities),
-        *host_flaws(certificate, host),
-        *time_flaws(certificate, now),
-        *strength_flaws(certificate.public_key(), "the server's key"),
-    ]
-
-
 def authority_flaws(authorities: Iterable[x509.Certificate], now: datetime) -> list[Flaw]:
     """Return what is wrong with a file of authorities: nothing as long as one of them has time left.
 

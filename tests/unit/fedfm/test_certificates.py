@@ -28,7 +28,13 @@ def kinds(flaws: list[Flaw]) -> list[str]:
 
 
 def judge(shown: tls.Signed, host: str = "fl.example.org", *, now: datetime = NOW) -> list[Flaw]:
-    return certificates.certificate_flaws(shown.certificate, host=host, authorities=[STUDY.certificate], now=now)
+    """Everything that is wrong with a server's certificate."""
+    return [
+        *certificates.issuer_flaws(shown.certificate, [STUDY.certificate]),
+        *certificates.host_flaws(shown.certificate, host),
+        *certificates.time_flaws(shown.certificate, now),
+        *certificates.strength_flaws(shown.certificate.public_key(), "the server's key"),
+    ]
 
 
 def test_a_good_certificate_has_no_flaw() -> None:
