@@ -1,8 +1,6 @@
 """The folder of a coordinator's containers: certificates, secret, ``.env``, and what its people put in."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 
 from fedfm.errors import ConfigError
 from fedfm.private_files import make_secret
+from fedfm.whole_folder import whole_folder
 from server_app.certificates import CONTROL, make_certificates
 
 SUPERLINK, GROUP = 10004, 10000
@@ -58,18 +57,10 @@ def write_coordinator(folder: Path, hosts: Sequence[str], *, port: int) -> Coord
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise _not_written(folder, "something is there already, and is never overwritten")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        with whole_folder(folder) as draft:
+            owned = _fill(draft, hosts, port)
     except OSError as error:
         raise _not_written(folder, error.strerror or type(error).__name__) from error
-    try:
-        owned = _fill(draft, hosts, port)
-        draft.chmod(0o755)
-        draft.rename(folder)
-    except OSError as error:
-        raise _not_written(folder, error.strerror or type(error).__name__) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     authority = folder / "certificates" / "ca.crt"
     digest = x509.load_pem_x509_certificate(authority.read_bytes()).fingerprint(hashes.SHA256())
     private = (folder / "certificates", folder / "certificates" / "server.key", folder / "superexec.secret")

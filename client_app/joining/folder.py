@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +12,7 @@ from fedfm.config.compose import load_site
 from fedfm.errors import ConfigError
 from fedfm.node_keys import fingerprint
 from fedfm.private_files import make_secret
+from fedfm.whole_folder import whole_folder
 
 SUPERNODE, GROUP = 10003, 10000
 """Numbers of the user of the SuperNode's container, and of the group of all containers of fedfm."""
@@ -78,20 +78,12 @@ def write_folder(folder: Path, said: Answers) -> Joined:
     """
     require_free(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))  # for its owner only
+        with whole_folder(folder) as draft:
+            _fill(draft, said)
+            load_site(draft / "site.yaml")
+            owned = _hand_over(draft)
     except OSError as error:
         raise _not_written(folder, error) from error
-    try:
-        _fill(draft, said)
-        load_site(draft / "site.yaml")
-        owned = _hand_over(draft)
-        draft.chmod(0o755)
-        draft.rename(folder)  # onto an empty folder or nothing; anything else is an error, and stays as it is
-    except OSError as error:
-        raise _not_written(folder, error) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)  # gone already where it was renamed
     public = (folder / "site.pub").read_text().strip()
     return Joined(folder, public, fingerprint(public), owned)
 
