@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from client_app.approvals import Approvals, Decision, study_hash
 from client_app.installed import code_hash
-from client_app.ledger import SPLITS, Split, ledger_of
+from client_app.ledger import SPLITS, Charge, Split, ledger_of
 from client_app.site import agreed_plan, refusals
 from fedfm import privacy
 from fedfm.config.compose import study_to_json
@@ -110,7 +110,7 @@ def card_of(site: Site, study: Study, approvals: Approvals) -> Card:
         DataError: Ledger or approvals were edited or damaged.
     """
     made, refused = _judged(site, study)
-    spent = () if made is None else tuple(_spent(site, study, made))
+    spent = () if made is None else tuple(spent_of(site, study, made, ledger_of(site).charges()))
     last = _last(approvals.decisions(), study)
     return Card(
         site=site.id,
@@ -130,6 +130,15 @@ def card_of(site: Site, study: Study, approvals: Approvals) -> Card:
         last=last,
         changes=() if last is None else tuple(changes(json.loads(last.resolved), json.loads(study_to_json(study)))),
     )
+
+
+def spent_of(site: Site, study: Study, made: Plan, charges: Sequence[Charge]) -> Iterator[Spent]:
+    """Yield what the study would spend of each split, beside what ``charges`` have spent; charges nothing."""
+    for split in SPLITS:
+        asked = of_split(study, made, split)
+        before = [charge.release for charge in charges if charge.split == split]
+        run, earlier, after = (privacy.epsilon(those, made.delta) for those in (asked, before, [*before, *asked]))
+        yield Spent(split, run, earlier, after, site.policy.max_epsilon)
 
 
 def as_json(card: Card) -> dict[str, Any]:
@@ -175,16 +184,6 @@ def _leaving(study: Study, made: Plan) -> list[Leaving]:
         Leaving(one.name, one.split, tuple(when[one.name]), one.name not in stays, one.added)
         for one in planned(study, made)
     ]
-
-
-def _spent(site: Site, study: Study, made: Plan) -> list[Spent]:
-    charges, cap, found = ledger_of(site).charges(), site.policy.max_epsilon, []
-    for split in SPLITS:
-        asked = of_split(study, made, split)
-        before = [charge.release for charge in charges if charge.split == split]
-        run, earlier, after = (privacy.epsilon(those, made.delta) for those in (asked, before, [*before, *asked]))
-        found.append(Spent(split, run, earlier, after, cap))
-    return found
 
 
 def _beyond(spent: Sequence[Spent]) -> list[str]:

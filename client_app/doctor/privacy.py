@@ -11,12 +11,11 @@ from client_app.budget import spending
 from client_app.doctor.examined import Examined
 from client_app.ledger import Charge, ledger_of
 from client_app.site import accept, agreed_plan
+from client_app.study_card import spent_of
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import FedFMError
 from fedfm.findings import Finding, of_error
-from fedfm.plan import SPLITS, of_split
-from fedfm.privacy import epsilon
 
 _NEARLY = 0.9  # of the cap
 
@@ -84,20 +83,16 @@ def _study(site: Site, study: Study, charges: list[Charge]) -> Iterator[Finding]
     if study.privacy.mechanism == "none":
         yield Finding("privacy", "cost", "pass", "the study has no privacy mechanism, which the policy allows")
         return
-    for split in SPLITS:
-        wanted = of_split(study, made, split)
-        before = [charge.release for charge in charges if charge.split == split]
-        if not wanted:
+    for one in spent_of(site, study, made, charges):
+        if not one.run:
             continue
-        alone, after = epsilon(wanted, made.delta), epsilon([*before, *wanted], made.delta)
-        what = f"{split} patients: epsilon {alone:.2f} for the study, {_told(after)} with all before"
-        if after > site.policy.max_epsilon:
-            what += f"; policy.max_epsilon {site.policy.max_epsilon:g}"
+        what = f"{one.split} patients: epsilon {one.run:.2f} for the study, {_told(one.after)} with all before"
+        if one.after > one.cap:
+            what += f"; policy.max_epsilon {one.cap:g}"
             fix = "plan fewer rounds or a lower epsilon, or let the data-protection officer raise policy.max_epsilon"
-            yield Finding("privacy", f"cost, {split}", "fail", what, "SITE-E104", fix)
+            yield Finding("privacy", f"cost, {one.split}", "fail", what, "SITE-E104", fix)
         else:
-            what += f", {site.policy.max_epsilon - after:.2f} left"
-            yield Finding("privacy", f"cost, {split}", "pass", what)
+            yield Finding("privacy", f"cost, {one.split}", "pass", f"{what}, {one.left:.2f} left")
 
 
 def _approval(site: Site, study: Study) -> Iterator[Finding]:
