@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -107,11 +108,20 @@ class Aggregation:
         arrays |= {f"frozen.{name}": array for name, array in self.frozen.items()}
         return files | ({"rules.safetensors": safetensors.numpy.save(arrays)} if arrays else {})
 
+    def take(self, kept: Mapping[str, bytes]) -> None:
+        """Go on from what ``kept`` once returned."""
+        self._state = json.loads(kept["rules.json"])["weighting"]
+        self._moments, self.frozen = _of("moments.", kept), frozen_of(kept)
+
 
 def frozen_of(kept: Mapping[str, bytes]) -> Arrays:
     """Return ``Aggregation.frozen`` as it was when ``kept`` answered with these files."""
+    return _of("frozen.", kept)
+
+
+def _of(prefix: str, kept: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
     arrays = safetensors.numpy.load(kept["rules.safetensors"]) if "rules.safetensors" in kept else {}
-    return {name.removeprefix("frozen."): array for name, array in arrays.items() if name.startswith("frozen.")}
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def halved(weights: Weights, asking: Sequence[bool]) -> Weights:

@@ -1,6 +1,6 @@
 """Which round's model is the result: decided on audit patients, who neither train nor test."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from fedfm.metrics.performance import Estimate
@@ -15,14 +15,14 @@ class Judged:
 
     Attributes:
         round: Its number.
-        sites: The sites that told the loss of their audit patients.
+        sites: The sites that told the loss of their audit patients, in order.
         loss: Mean loss of all sites' audit patients, in nats; None where nobody knows.
         worst: Mean loss of the site that fares worst; None where fewer than two are known.
         gap: Largest difference between groups of audit patients, in [0, 1]; None where it was not counted.
     """
 
     round: int
-    sites: frozenset[str]
+    sites: tuple[str, ...]
     loss: Estimate | None
     worst: Estimate | None = None
     gap: float | None = None
@@ -109,6 +109,14 @@ class Choice:
         """Rounds whose model may still be chosen."""
         return self._judged.keys()
 
+    def kept(self) -> tuple[Judged, ...]:
+        """Return all that is remembered."""
+        return tuple(self._judged.values())
+
+    def take(self, kept: Iterable[Judged]) -> None:
+        """Remember what ``kept`` once returned, and nothing else."""
+        self._judged = {judged.round: judged for judged in kept}
+
     def note(self, number: int, evaluation: Evaluation, signals: Signals) -> None:
         """Remember what a round's audit patients say; its figures on test patients are not looked at.
 
@@ -122,7 +130,7 @@ class Choice:
         compared = evaluation.spreads.get("loss")
         self._judged[number] = Judged(
             round=number,
-            sites=frozenset(site for site, loss in evaluation.losses.items() if loss is not None),
+            sites=tuple(sorted(site for site, loss in evaluation.losses.items() if loss is not None)),
             loss=evaluation.loss,
             worst=None if compared is None else compared.worst,
             gap=None if signals.gap_now is None else abs(signals.gap_now.value),

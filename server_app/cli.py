@@ -127,6 +127,7 @@ def simulate(
         Path | None, typer.Option(help="Where runs are written; else $FEDFM_RESULTS, else results.")
     ] = None,
     site_file: Annotated[str, typer.Option(help="Name of the site file in each sub-folder.")] = "site.yaml",
+    resume: Annotated[str, typer.Option(help="An interrupted run in the results, or latest: it goes on.")] = "",
 ) -> None:
     """Run a study over hospitals on this machine, in one process.
 
@@ -140,7 +141,7 @@ def simulate(
 
     with friendly():
         root = results or Path(os.environ.get("FEDFM_RESULTS", "") or "results")
-        simulate(find_sites(folder, site_file=site_file), overrides=overrides or [], results=root)
+        simulate(find_sites(folder, site_file=site_file), overrides=overrides or [], results=root, resume=resume)
 
 
 @app.command()

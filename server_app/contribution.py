@@ -22,7 +22,7 @@ from server_app.combining.received import Combined, Received, combination
 from server_app.games import CONTRIBUTIONS, Game
 from server_app.reference import read_reference
 from server_app.registry import bind
-from server_app.report.events import EventLog
+from server_app.report.event_log import EventLog
 from server_app.report.judgements import ContributionMeasured
 from server_app.updates import Updates
 

@@ -13,7 +13,8 @@ from fedfm.wire import Description, Request
 from fedfm.wire_records import description_from_records, request_to_records, with_heads
 from server_app.ledgers import Ledgers
 from server_app.refusals import refusal, refusal_of
-from server_app.report.events import EventLog, SiteJoined, SiteLeftOut
+from server_app.report.event_log import EventLog
+from server_app.report.events import SiteJoined, SiteLeftOut
 from server_app.rounds import POLL_SECONDS
 from server_app.screening import screen_account, screen_cohort
 

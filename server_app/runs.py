@@ -49,19 +49,27 @@ def write_connection(flower_home: Path, address: str, authority: Path) -> None:
     )
 
 
-def start_run(app: Path, *, overrides: str, environment: Mapping[str, str], connection: str = CONNECTION) -> int:
+def start_run(
+    app: Path, *, asked: Mapping[str, str], environment: Mapping[str, str], connection: str = CONNECTION
+) -> int:
     """Do ``flwr run APP CONNECTION --run-config FILE`` and return the run's number.
 
-    The overrides go in a file, for on its command line ``flwr`` takes no text with both kinds of quotes.
+    Args:
+        app: Folder of the app.
+        asked: The run's configuration, as ``[tool.flwr.app.config]`` of pyproject.toml names it. It goes in a file,
+            for on its command line ``flwr`` takes no text with both kinds of quotes.
+        environment: Of the command; ``FLWR_HOME`` holds the connection.
+        connection: Its name.
 
     Raises:
         EngineError: With what ``flwr`` says.
     """
     command = [_flwr(), "run", str(app), connection, "--format", "json"]
     with tempfile.TemporaryDirectory() as folder:
-        if overrides:
+        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in asked.items() if value]
+        if lines:
             file = Path(folder) / "run.toml"
-            file.write_text(f"overrides = {json.dumps(overrides, ensure_ascii=False)}\n", encoding="utf-8")
+            file.write_text("".join(lines), encoding="utf-8")
             command += ["--run-config", str(file)]
         done = _do(command, environment)
     try:

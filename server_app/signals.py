@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,17 @@ from server_app.weighting.heard import Signal
 _NEW = 0.5  # share of the latest of two noisy figures in what is remembered
 
 Tables = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class KeptSignals:
+    """``Signals`` between two rounds; the fields are its attributes."""
+
+    losses: dict[str, Signal]
+    gaps: dict[str, Signal]
+    gap: Signal | None
+    gap_now: Signal | None
+    groups: tuple[str, ...]
 
 
 class Signals:
@@ -48,6 +60,17 @@ class Signals:
         counted = [reply for reply in answers if reply.audit_groups]
         if counted:
             self._hear_gaps(counted)
+
+    def kept(self) -> KeptSignals:
+        """Return all that is remembered."""
+        return KeptSignals(
+            dict(self.losses), dict(self.gaps), self.gap, self.gap_now, groups=tuple(sorted(self._groups))
+        )
+
+    def take(self, kept: KeptSignals) -> None:
+        """Remember what ``kept`` once returned, and nothing else."""
+        self.losses, self.gaps, self.gap, self.gap_now = kept.losses, kept.gaps, kept.gap, kept.gap_now
+        self._groups = frozenset(kept.groups)
 
     def _hear_gaps(self, counted: Sequence[EvaluateReply]) -> None:
         groups = self._groups.union(*(reply.audit_groups for reply in counted))

@@ -146,13 +146,14 @@ def _site_id(path: Path) -> str:
         return path.parent.name
 
 
-def simulate(sites: Mapping[str, Path], *, overrides: Sequence[str], results: Path) -> None:
+def simulate(sites: Mapping[str, Path], *, overrides: Sequence[str], results: Path, resume: str = "") -> None:
     """Run the study over the sites in this process.
 
     Args:
         sites: Site name to the path of its site file.
         overrides: As ``compose_study`` takes them; all sites take part unless ``sites=[...]`` is one.
         results: Where the run's folder is made.
+        resume: Name of an interrupted run in ``results`` that goes on instead; its study is the run's.
 
     Raises:
         FedFMError: The study could not be composed, or the run failed.
@@ -160,14 +161,21 @@ def simulate(sites: Mapping[str, Path], *, overrides: Sequence[str], results: Pa
     server_app: ServerApp = load_app(SERVER_APP, EngineError)
     client_app: ClientApp = load_app(CLIENT_APP, EngineError)
     everyone = f"sites=[{','.join(sorted(sites))}]"
-    changes = overrides if any(change.startswith("sites=") for change in overrides) else [everyone, *overrides]
+    changes = list(overrides)
+    if not resume and not any(change.startswith("sites=") for change in overrides):
+        changes.insert(0, everyone)
     context = Context(
         run_id=_RUN_ID,
         node_id=_COORDINATOR,
         node_config={},
         state=RecordDict(),
         # beside the sites, whose ledgers it remembers: other sites of the same names are other ones
-        run_config={"overrides": shlex.join(changes), "results": str(results), "memory": _around(sites.values())},
+        run_config={
+            "overrides": shlex.join(changes),
+            "results": str(results),
+            "resume": resume,
+            "memory": _around(sites.values()),
+        },
     )
     server_app(InProcessGrid(client_app, sites), context)
 

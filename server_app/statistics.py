@@ -8,16 +8,18 @@ import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fedfm.arrays import Arrays
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.plan import default_delta, plan, sd
-from fedfm.statistics import Statistics, bound, pooled
+from fedfm.statistics import Statistics, bound, for_model, pooled, width
 from fedfm.wire import Request, SummariseReply
 from fedfm.wire_records import request_to_records, summarise_reply_from_records, with_heads
 from server_app.refusals import refusal, refusal_of
-from server_app.report.events import EventLog, Noised, SiteLeftOut, SiteSummarised, StatisticsPooled
+from server_app.report.event_log import EventLog
+from server_app.report.events import Noised, SiteLeftOut, SiteSummarised, StatisticsPooled
 from server_app.roster import Member, Roster
-from server_app.rounds import exchange
+from server_app.rounds import check_quorum, exchange
 from server_app.screening import check_answer, screen_account, screen_sums
 
 _MORE_NOISE = 10  # times what is planned here: a site's own delta may be smaller
@@ -64,6 +66,29 @@ def gather_sums(
         accepted[site] = reply
         log.emit(SiteSummarised(site, reply.seconds, reply.privacy))
     return accepted
+
+
+def pool_statistics(grid: Grid, roster: Roster, *, study: Study, run: str, parameters: Arrays, log: EventLog) -> Arrays:
+    """Return what the model's input is standardised by, from the sums of the sites that are here.
+
+    Args:
+        grid: Flower's Grid.
+        roster: The sites; those that come later get the same.
+        study: With ``standardize.method`` global.
+        run: Name of the run.
+        parameters: The first global ones; of a text model they tell its width.
+        log: Where answers, refusals and what they say together are told.
+
+    Raises:
+        EngineError: Fewer than ``min_sites`` could be added up.
+    """
+    started = time.monotonic()
+    size = width(study, inputs=len(study.task.columns) or parameters["head.weight"].shape[1])
+    replies = gather_sums(grid, roster, study=study, run=run, size=size, log=log)
+    check_quorum(len(replies), least=study.min_sites, when="for the statistics")
+    found = pool(study, replies, roster.members)
+    log.emit(told(study, found, sites=tuple(sorted(replies)), started=started))
+    return for_model(found, study)
 
 
 def pool(study: Study, replies: Mapping[str, SummariseReply], members: Mapping[str, Member]) -> Statistics:

@@ -1,11 +1,10 @@
 """The coordinator's half of Algorithm 1 (Li, Peng, Wang and Zhang 2025), on Flower's FedAvg."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
@@ -15,35 +14,43 @@ from flwr.serverapp.strategy import FedAvg, Result
 from fedfm.arrays import Arrays, layout, norm
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
-from fedfm.errors import EngineError
 from fedfm.records import write_arrays
 from fedfm.schedule import closing_round, evaluation_rounds
-from fedfm.statistics import for_model, width
-from fedfm.wire import EvaluateReply, Request, TrainReply
+from fedfm.wire import Request, TrainReply
 from server_app.aggregation import Aggregation, frozen_of
-from server_app.answers import Question, read_counts, read_update
+from server_app.answers import read_counts, read_update
 from server_app.attendance import Attendance
+from server_app.checkpoints import (
+    EVALUATED,
+    TRAINED,
+    Checkpoint,
+    keep_checkpoint,
+    keep_only,
+    keep_statistics,
+    not_of_this_release,
+    take_checkpoint,
+    take_statistics,
+)
 from server_app.choice import Choice
 from server_app.contribution import Contribution
 from server_app.evaluation import evaluate, positive_class
+from server_app.hearing import Hearing
 from server_app.ledgers import Ledgers
-from server_app.model_host import keep_checkpoint, keep_statistics, take_checkpoint
+from server_app.memory import Memory
 from server_app.reasons.explained import checked
 from server_app.reasons.explaining import Explaining
 from server_app.reasons.reference_audit import Loaded
-from server_app.refusals import refusal, refusal_of
 from server_app.registry import bind
 from server_app.report import evaluated, events
+from server_app.report.event_log import EventLog
 from server_app.requests import requests
 from server_app.roster import Member, Roster
-from server_app.rounds import exchange
+from server_app.rounds import check_quorum, exchange
 from server_app.selection import SELECTIONS, Draw
 from server_app.signals import Signals
-from server_app.statistics import gather_sums, pool, told
+from server_app.statistics import pool_statistics
 from server_app.tolerances import judge, stop_if_asked
 from server_app.updates import Updates
-
-_Reply = TypeVar("_Reply", TrainReply, EvaluateReply)
 
 
 class FairFedAvg(FedAvg):
@@ -73,7 +80,7 @@ class FairFedAvg(FedAvg):
         *,
         run: str,
         folder: Path,
-        log: events.EventLog,
+        log: EventLog,
         ledgers: Ledgers,
         frozen: Arrays | None = None,
     ) -> None:
@@ -83,11 +90,15 @@ class FairFedAvg(FedAvg):
         self._study, self._run, self._folder, self._log, self._ledgers = study, run, folder, log, ledgers
         self._study_json = study_to_json(study)
         self._select = bind(SELECTIONS, study.selection, group="selection")
-        self._aggregation = Aggregation(study, frozen)
-        self._signals = Signals(positive_class(study.task))
-        self._attendance, self._choice = Attendance(), Choice(study.fairness.final)
-        self._contribution, self._explaining = Contribution(study, log), Explaining(study, log)
+        self._memory = Memory(
+            Aggregation(study, frozen),
+            Signals(positive_class(study.task)),
+            Choice(study.fairness.final),
+            Explaining(study, log),
+        )
+        self._attendance, self._contribution = Attendance(), Contribution(study, log)
         log.listen(self._attendance.hear)
+        self._done: Checkpoint | None = None
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
         self._roster = self._new_roster("")
@@ -95,7 +106,25 @@ class FairFedAvg(FedAvg):
     @property
     def frozen(self) -> Arrays:
         """What the sites load beside the parameters, as they are now; empty where they keep what is built."""
-        return self._aggregation.frozen
+        return self._memory.aggregation.frozen
+
+    def resume(self, checkpoint: Checkpoint, happened: Iterable[events.Event]) -> None:
+        """Let ``start`` go on after a checkpoint, as if the run had never been interrupted.
+
+        Args:
+            checkpoint: Of this run.
+            happened: The run's events until then.
+
+        Raises:
+            EngineError: Another release wrote it.
+        """
+        try:
+            self._memory.take(checkpoint.beside)
+        except (KeyError, ValueError, TypeError) as problem:
+            raise not_of_this_release(self._folder, found=type(problem).__name__) from problem
+        self._done, self.statistics = checkpoint, take_statistics(self._folder)
+        for event in happened:
+            self._attendance.hear(event)
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord) -> Result:  # type: ignore[override]
         """Run the study; its rounds and deadlines are the study's, so Flower's arguments for them are not taken.
@@ -107,23 +136,23 @@ class FairFedAvg(FedAvg):
             EngineError: Fewer sites than ``min_sites`` could be averaged.
         """
         # Algorithm 1, line 3: the global model, as study and seed give it
-        arrays = initial_arrays
-        self._roster = self._new_roster(layout(_numpy(arrays)))
+        self._roster = self._new_roster(layout(_numpy(initial_arrays)))
         self._roster.gather(grid)
-        self._check_quorum(len(self._roster.members), "at the start")
-        if self._study.standardize.method == "global":
-            self._pool_statistics(grid, _numpy(arrays))
+        check_quorum(len(self._roster.members), least=self._study.min_sites, when="at the start")
+        done = self._done or self._begin(grid, initial_arrays)
+        arrays, self._parameters = write_arrays(done.parameters), done.parameters
+        self._keep(done.round, done.phase)
         # Algorithm 1, line 4
-        for number in range(1, self._study.rounds + 1):
+        for number in range(done.round + (done.phase == EVALUATED), self._study.rounds + 1):
             self._roster.poll(grid, round_number=number)
-            arrays = self._train(number, arrays, grid)
-            kept, others = self._aggregation.kept(), self._choice.rounds
-            keep_checkpoint(self._folder, round_number=number, parameters=self._parameters, rules=kept, others=others)
-            self._explaining.stop_if_asked(number)
+            if (number, TRAINED) != (done.round, done.phase):
+                arrays = self._train(number, arrays, grid)
+                self._keep(number, TRAINED)
+            self._memory.explaining.stop_if_asked(number)
             if number in evaluation_rounds(self._study):
                 self._evaluate(number, arrays, grid)
-        if self._study.fairness.final == "best":
-            arrays = self._choose(grid)
+                self._keep(number, EVALUATED)
+        arrays = self._finish(arrays, grid)
         # Algorithm 1, line 15
         result = Result()
         result.arrays = arrays
@@ -135,7 +164,7 @@ class FairFedAvg(FedAvg):
         """Ask the selected sites to train from ``arrays``; ``config`` is not used, the study says all."""
         self._parameters = _numpy(arrays)
         # Algorithm 1, line 5
-        known = self._attendance.candidates(server_round, self._roster.members.values(), self._signals.losses)
+        known = self._attendance.candidates(server_round, self._roster.members.values(), self._memory.signals.losses)
         draw = Draw(server_round, self._study.seed, self._study.min_sites, known)
         sites = self._select(tuple(self._roster.members), draw)
         size = sum(array.nbytes for sent in (self._parameters, self.frozen) for array in sent.values())
@@ -155,9 +184,9 @@ class FairFedAvg(FedAvg):
         # Algorithm 1, line 12
         with Updates(self._parameters, self._folder) as updates:
             accepted = self._accept_updates(server_round, replies, updates)
-            self._check_quorum(len(accepted), f"in round {server_round}")
+            check_quorum(len(accepted), least=self._study.min_sites, when=f"in round {server_round}")
             received = Loaded(self._parameters, self.frozen)
-            found = self._aggregation.aggregate(self._parameters, updates, accepted, self._signals)
+            found = self._memory.aggregation.aggregate(self._parameters, updates, accepted, self._memory.signals)
             before, self._parameters = received.parameters, found.parameters
             self._log.emit(
                 events.RoundCombined(
@@ -171,7 +200,7 @@ class FairFedAvg(FedAvg):
             )
             self._contribution.measure(server_round, before, updates, found.combined, self.statistics)
             made = Loaded(self._parameters, self.frozen)
-            self._explaining.measure(server_round, received, made, updates, self.statistics)
+            self._memory.explaining.measure(server_round, received, made, updates, self.statistics)
         return write_arrays(self._parameters), None
 
     def configure_evaluate(
@@ -184,35 +213,27 @@ class FairFedAvg(FedAvg):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the sites' counts and tell what they say; figures go to the events, not to Flower."""
         start = time.monotonic()
-        accepted = dict(self._accepted(server_round, "evaluation", replies, read_counts))
+        accepted = dict(self._hearing.passing(server_round, "evaluation", replies, read_counts))
         if not accepted:
             return None
-        self._signals.hear(accepted.values())
+        self._memory.signals.hear(accepted.values())
         judged = evaluate(list(accepted.values()), positive=positive_class(self._study.task))
         seconds, terms = time.monotonic() - start, self._study.explainability.vocabulary
         for event in evaluated.told(server_round, judged, accepted, seconds=seconds, vocabulary=terms):
             self._log.emit(event)
-        self._choice.note(server_round, judged, self._signals)
+        self._memory.choice.note(server_round, judged, self._memory.signals)
         beyond = judge(self._study.fairness, judged, number=server_round)
         for excess in beyond:
             self._log.emit(excess)
         stop_if_asked(beyond)
         return None
 
+    @property
+    def _hearing(self) -> Hearing:
+        return Hearing(self._study, self._roster, self._log)
+
     def _new_roster(self, fingerprint: str) -> Roster:
         return Roster(self._study, run=self._run, layout=fingerprint, events=self._log, ledgers=self._ledgers)
-
-    def _pool_statistics(self, grid: Grid, parameters: Arrays) -> None:
-        """Standardise by the sums of the sites that are here; those that come later get the same."""
-        started, study, members = time.monotonic(), self._study, self._roster.members
-        columns = len(study.task.columns) or parameters["head.weight"].shape[1]
-        size = width(study, inputs=columns)
-        replies = gather_sums(grid, self._roster, study=study, run=self._run, size=size, log=self._log)
-        self._check_quorum(len(replies), "for the statistics")
-        found = pool(study, replies, members)
-        self._log.emit(told(study, found, sites=tuple(sorted(replies)), started=started))
-        self.statistics = for_model(found, study)
-        keep_statistics(self._folder, self.statistics)
 
     def _train(self, number: int, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
         messages = self.configure_train(number, arrays, ConfigRecord(), grid)
@@ -226,14 +247,32 @@ class FairFedAvg(FedAvg):
         replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
         self.aggregate_evaluate(number, replies)
 
-    def _choose(self, grid: Grid) -> ArrayRecord:
-        """Return the model that served the audit patients best, evaluated once more, as the closing round."""
-        chosen = self._choice.choose(last=self._study.rounds, marked=self._explaining.marked)
-        self._log.emit(chosen)
-        parameters, kept = take_checkpoint(self._folder, round_number=chosen.round)
-        self._aggregation.frozen = frozen_of(kept)
-        arrays = write_arrays(parameters)
-        self._evaluate(closing_round(self._study), arrays, grid)
+    def _begin(self, grid: Grid, arrays: ArrayRecord) -> Checkpoint:
+        parameters = _numpy(arrays)
+        if self._study.standardize.method == "global":
+            self.statistics = pool_statistics(
+                grid, self._roster, study=self._study, run=self._run, parameters=parameters, log=self._log
+            )
+            keep_statistics(self._folder, self.statistics)
+        return Checkpoint(0, EVALUATED, parameters)
+
+    def _keep(self, number: int, phase: str) -> None:
+        """Keep what the next step needs; on disk before it is taken, so that what sites are asked stays the same."""
+        now = Checkpoint(number, phase, self._parameters, self._memory.kept(), events=self._log.size())
+        keep_checkpoint(self._folder, now, others=self._memory.choice.rounds)
+
+    def _finish(self, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
+        """Return the final model: the last, or the one that served the audit patients best, evaluated once more."""
+        number = self._study.rounds
+        if self._study.fairness.final == "best":
+            chosen = self._memory.choice.choose(last=number, marked=self._memory.explaining.marked)
+            self._log.emit(chosen)
+            number = chosen.round
+            kept = take_checkpoint(self._folder, round_number=number)
+            self._memory.aggregation.frozen = frozen_of(kept.beside)
+            arrays = write_arrays(kept.parameters)
+            self._evaluate(closing_round(self._study), arrays, grid)
+        keep_only(self._folder, round_number=number)
         return arrays
 
     def _requests(self, number: int, message_type: str, members: list[Member]) -> list[Message]:
@@ -252,7 +291,7 @@ class FairFedAvg(FedAvg):
         """Put what may be combined into ``updates``, and return what each of these sites said beside."""
         accepted: dict[str, TrainReply] = {}
         read = partial(read_update, like=self._parameters)
-        for site, reply in self._accepted(number, "training", messages, read):
+        for site, reply in self._hearing.passing(number, "training", messages, read):
             updates.append(site, reply.update)
             accepted[site] = replace(reply, update={})  # on disk; it need not stay in memory
             size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
@@ -260,39 +299,6 @@ class FairFedAvg(FedAvg):
             for said in checked(reply, self._study):
                 self._log.emit(said)
         return accepted
-
-    def _accepted(
-        self, number: int, phase: str, messages: Iterable[Message], read: Callable[[Message, Question], _Reply]
-    ) -> Iterator[tuple[str, _Reply]]:
-        """Yield each site's answer that passes; whatever one site sends, the others go on."""
-        seen: set[str] = set()
-        for message in messages:
-            site = self._roster.name(message.metadata.src_node_id)
-            if message.has_error():
-                self._leave_out(site, number, phase, refusal(message.error))
-                continue
-            try:
-                reply = read(message, Question(self._study, number, self._roster.members[site], seen))
-                self._ledgers.note(site, reply.privacy)
-            except Exception as problem:
-                self._leave_out(site, number, phase, refusal_of(problem))
-                continue
-            seen.add(site)
-            yield site, reply
-
-    def _leave_out(self, site: str, number: int, phase: str, refused: tuple[str, str]) -> None:
-        code, reason = refused
-        self._log.emit(events.SiteLeftOut(site, number, phase, code, reason))
-
-    def _check_quorum(self, count: int, when: str) -> None:
-        if count < self._study.min_sites:
-            raise EngineError(
-                "ROUND-E020",
-                f"too few sites {when}",
-                found=f"{count} whose answer can be used",
-                allowed=f"{self._study.min_sites} or more (min_sites)",
-                fix="the report names each site that was left out and says why",
-            )
 
 
 def _numpy(arrays: ArrayRecord) -> Arrays:

@@ -11,7 +11,8 @@ from scripts.engine.federation import Federation
 from scripts.engine.launching import control_of
 from server_app import runs
 from server_app.report import console
-from server_app.report.events import Event, RoundStarted, read_events
+from server_app.report.event_log import read_events
+from server_app.report.events import Event, RoundStarted
 from server_app.report.summary import summarise
 from server_app.report.verdict import Verdict, verdict
 
@@ -40,7 +41,7 @@ def run_and_follow(federation: Federation, app: Path, *, results: Path, override
         EngineError: Flower refused the run, a process of the federation ended, or the run left no results.
     """
     before = _folders(results)
-    run = runs.start_run(app, overrides=overrides, environment=federation.environment)
+    run = runs.start_run(app, asked={"overrides": overrides}, environment=federation.environment)
     shown, first_training = 0, 0.0
     with closing(control_of(federation)) as control:
         while True:

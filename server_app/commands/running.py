@@ -16,7 +16,7 @@ from server_app.commands.console import friendly
 from server_app.commands.joining import Authority, Superlink
 
 
-def run(
+def run(  # noqa: PLR0913 - options of a command
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="Changes of conf/study.yaml, for example: adapter=head rounds=3 privacy.epsilon=2"),
@@ -26,21 +26,26 @@ def run(
     superlink: Superlink = "127.0.0.1:8000",
     authority: Authority = Path("certificates/ca.crt"),
     more: Annotated[str, typer.Option(envvar="FEDFM_OVERRIDES", help="Further changes, in one text.")] = "",
+    resume: Annotated[
+        str, typer.Option(help="An interrupted run in the coordinator's results, or latest: it goes on where it was.")
+    ] = "",
     once: Annotated[bool, typer.Option("--once", help="Do nothing where a run has completed before.")] = False,
 ) -> None:
     """Start a study on a SuperLink, show what its ServerApp says, and wait for the verdict.
 
     The exit code is 0 only if the run completed. Interrupting this command leaves the run going.
 
-    Example: fedfm-study run --app . experiment=demo rounds=3
+    Example: fedfm-study run --app . experiment=demo rounds=3; after an interruption:
+    fedfm-study run --app . --resume latest
     """
     with friendly(), closing(admission.client(superlink, authority)) as control, tempfile.TemporaryDirectory() as home:
         if once and runs.has_completed(control):
             say("A run has completed here before; nothing is run again.")
             return
         runs.write_connection(Path(home), superlink, authority.resolve())
-        asked = " ".join(filter(None, [shlex.join(overrides or []), more]))
-        started = runs.start_run(app, overrides=asked, environment={**os.environ, "FLWR_HOME": home})
+        changes = shlex.join(overrides or [])
+        asked = {"resume": resume, "overrides": changes if resume else " ".join(filter(None, [changes, more]))}
+        started = runs.start_run(app, asked=asked, environment={**os.environ, "FLWR_HOME": home})
         status = runs.follow(control, started, _tell)
         say(f"run {started}: {'completed' if status.completed else 'not completed'} {status.details}".rstrip())
     if not status.completed:

@@ -14,6 +14,7 @@ A round is marked where the global model falls behind the best of the last round
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,9 +32,28 @@ from server_app.reasons import explanation_gates as gates
 from server_app.reasons import leaning_gates
 from server_app.reasons.explanation_gates import Gate
 from server_app.reasons.reference_audit import Loaded, ReferenceAudit
-from server_app.report.events import EventLog
+from server_app.report.event_log import EventLog
 from server_app.report.explanations import GateJudged, ReasonsLost
 from server_app.updates import Updates
+
+
+@dataclass(frozen=True)
+class KeptFigures:
+    """``explanation_gates.Seen``, as JSON has it."""
+
+    round: int
+    figures: dict[str, tuple[float, ...]]
+    breached: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KeptReasons:
+    """``Explaining`` between two rounds."""
+
+    marked: tuple[int, ...]
+    seen: tuple[KeptFigures, ...]
+    credits: tuple[float, ...] | None
+    drifts: tuple[float, ...]
 
 
 class Explaining:
@@ -58,6 +78,35 @@ class Explaining:
         self._seen: list[gates.Seen] = []
         self._credits: Figures | None = None
         self._drifts: list[float] = []
+
+    def kept(self) -> KeptReasons:
+        """Return all that is remembered."""
+        return KeptReasons(
+            marked=tuple(sorted(self.marked)),
+            seen=tuple(
+                KeptFigures(
+                    seen.round,
+                    {name: tuple(figures.tolist()) for name, figures in seen.figures.items()},
+                    tuple(sorted(seen.breached)),
+                )
+                for seen in self._seen
+            ),
+            credits=None if self._credits is None else tuple(self._credits.tolist()),
+            drifts=tuple(self._drifts),
+        )
+
+    def take(self, kept: KeptReasons) -> None:
+        """Remember what ``kept`` once returned, and nothing else."""
+        self.marked, self._drifts = set(kept.marked), list(kept.drifts)
+        self._credits = None if kept.credits is None else np.array(kept.credits)
+        self._seen = [
+            gates.Seen(
+                seen.round,
+                {name: np.array(figures) for name, figures in seen.figures.items()},
+                frozenset(seen.breached),
+            )
+            for seen in kept.seen
+        ]
 
     def measure(self, number: int, received: Loaded, made: Loaded, updates: Updates, statistics: Arrays) -> None:
         """Look at a round's models, and tell what is found.

@@ -45,6 +45,9 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sent
         case events.RunStarted():
             rounds, count = event.study.get("rounds"), event.parameters
             return f"Run {event.run}: {rounds} rounds, {count:,} trained parameters"
+        case events.RunResumed():
+            after = f"after round {event.round} ({event.phase})" if event.round else "from the start"
+            return f"Resumed {after}; before: {'; '.join([event.ended, *event.damaged])}"
         case events.SiteJoined():
             return f"{event.site} takes part: {event.declared_patients} patients (declared), {event.device}"
         case events.SiteLeftOut():

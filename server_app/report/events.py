@@ -1,17 +1,8 @@
-"""What happened in a run, one JSON line for each event: the one source of console, report, metrics and verdict.
+"""What happens in a run: the one source of console, report, metrics and verdict."""
 
-A line is ``{"version": 1, "kind": "RoundStarted", "time": "2026-01-31T12:00:00.000Z", ...fields}``.
-Infinity, which JSON does not know, is the text ``"Infinity"``; not-a-number is never written.
-"""
+from dataclasses import dataclass
+from typing import Any
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, get_args
-
-from fedfm.errors import WireError
 from fedfm.metrics.between_sites import Spread
 from fedfm.metrics.gains import Tally
 from fedfm.metrics.gaps import Gap, LocalGap
@@ -20,10 +11,6 @@ from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
 from server_app.report.explanations import Explained
 from server_app.report.judgements import Judgement
-from server_app.report.lines import append_line, numbered_lines
-from server_app.report.typed import typed
-
-EVENTS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -35,6 +22,20 @@ class RunStarted:
     layout: str
     parameters: int
     release: str
+
+
+@dataclass(frozen=True)
+class RunResumed:
+    """The run goes on after an interruption, from its checkpoint of ``round``; 0 is the start.
+
+    ``phase`` is what had been done last in it, trained or evaluated; ``ended`` how the part before has ended, as far as
+    it could say; ``damaged`` later checkpoints that could not be used.
+    """
+
+    round: int
+    phase: str
+    ended: str
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,7 @@ class RunEnded:
 
 Event = (
     RunStarted
+    | RunResumed
     | SiteJoined
     | SiteLeftOut
     | SiteSummarised
@@ -231,66 +233,3 @@ Event = (
     | Judgement
     | RunEnded
 )
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Event)}
-
-
-class EventLog:
-    """Appends events to one file, and tells them to whoever listens.
-
-    Args:
-        path: The file; made where it does not exist.
-        listener: Called with each event after it is on disk, for example the console.
-    """
-
-    def __init__(self, path: Path, listener: Callable[[Event], None]) -> None:
-        self.path = path
-        self._listeners = [listener]
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Tell one more listener, after those before it."""
-        self._listeners.append(listener)
-
-    def emit(self, event: Event) -> None:
-        """Write one line in one piece, then tell the listener."""
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        kind = type(event).__name__
-        append_line(self.path, {"version": EVENTS_VERSION, "kind": kind, "time": moment, **asdict(event)})
-        for listener in self._listeners:
-            listener(event)
-
-
-def read_events(path: Path) -> list[Event]:
-    """Read and check every event of a run; a last line that was cut off by a crash is left out.
-
-    Raises:
-        WireError: No such file, or a line that is not an event of this version; names file and line.
-    """
-    if not path.is_file():
-        raise WireError(
-            "REPORT-E001", "no events", where=str(path), fix="name the folder of a run, as in results/latest"
-        )
-    return list(_read_lines(path))
-
-
-def _read_lines(path: Path) -> Iterator[Event]:
-    for number, line in numbered_lines(path):
-        try:
-            yield _event(json.loads(line.decode()))
-        except (ValueError, TypeError, KeyError) as problem:
-            raise WireError(
-                "REPORT-E002",
-                "not an event of this release",
-                where=f"{path.name}:{number}",
-                found=str(problem)[:200],
-                allowed=f"version {EVENTS_VERSION}, one of {', '.join(_KINDS)}",
-                fix="render the report with the release of fedfm that made the run",
-            ) from problem
-
-
-def _event(document: dict[str, Any]) -> Event:
-    version, kind, _ = document.pop("version"), document.pop("kind"), document.pop("time")
-    if version != EVENTS_VERSION or kind not in _KINDS:
-        raise ValueError(f"version {version}, kind {kind}")
-    event: Event = typed(_KINDS[kind], document, kind)
-    return event

@@ -9,7 +9,7 @@ from fedfm.privacy_statement import markdown
 from fedfm.wire import PrivacySpent
 from server_app.report.charts import Series, bars, curves, forest, said
 from server_app.report.contributions import contributions
-from server_app.report.events import read_events
+from server_app.report.event_log import read_events
 from server_app.report.fairness import audit_losses, by_groups
 from server_app.report.files import write_manifest, write_metrics
 from server_app.report.gaps import beside, by_gaps

@@ -60,6 +60,7 @@ class Summary:
         contributions: What each site's updates have brought, round by round.
         exceeded: Differences beyond the study's limits.
         chosen: Which round's model is the result; None where it is the last round's without a choice.
+        resumed: Each time that the run was interrupted and went on.
     """
 
     started: events.RunStarted | None
@@ -78,6 +79,7 @@ class Summary:
     contributions: tuple[judgements.ContributionMeasured, ...] = ()
     exceeded: tuple[judgements.ToleranceExceeded, ...] = ()
     chosen: judgements.FinalChosen | None = None
+    resumed: tuple[events.RunResumed, ...] = ()
 
     def setting(self, *path: str) -> object:
         """Return a value of the resolved study, for example ``setting("privacy", "epsilon")``; None if unknown."""
@@ -113,6 +115,7 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         contributions=tuple(event for event in listed if isinstance(event, judgements.ContributionMeasured)),
         exceeded=tuple(event for event in listed if isinstance(event, judgements.ToleranceExceeded)),
         chosen=next((event for event in listed if isinstance(event, judgements.FinalChosen)), None),
+        resumed=tuple(event for event in listed if isinstance(event, events.RunResumed)),
     )
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fedfm.metrics.performance import Performance
+from server_app.report.events import RunResumed
 from server_app.report.explanations import ReasonsLost
 from server_app.report.findings import of_kind, shortcuts_found
 from server_app.report.hospitals import joined, unused
@@ -85,7 +86,8 @@ def _privacy(summary: Summary) -> tuple[bool, str]:
 
 
 def _reasons(summary: Summary) -> list[str]:
-    reasons = [text for site in summary.sites for text in _absences(site, len(summary.combined))]
+    reasons = [_resumed(event) for event in summary.resumed]
+    reasons += [text for site in summary.sites for text in _absences(site, len(summary.combined))]
     reasons += _not_used(summary)
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]
     reasons += _lost(summary)
@@ -99,6 +101,12 @@ def _reasons(summary: Summary) -> list[str]:
         if not _is_better_than_baseline(last):
             reasons.append(beside_baseline(last))
     return reasons
+
+
+def _resumed(event: RunResumed) -> str:
+    where = f"after round {event.round}" if event.round else "at the start"
+    damaged = f" A checkpoint was damaged: {'; '.join(event.damaged)}." if event.damaged else ""
+    return f"The run was interrupted ({event.ended.partition(' — ')[0]}) and resumed {where}.{damaged}"
 
 
 def _lost(summary: Summary) -> list[str]:

@@ -14,7 +14,8 @@ from scripts.engine.failures import explain
 from scripts.engine.federation import Federation, prepare, stage_app
 from scripts.engine.launching import await_sites, control_of, launch, start_supernode
 from server_app import admission, runs
-from server_app.report.events import SiteTrained, read_events
+from server_app.report.event_log import read_events
+from server_app.report.events import SiteTrained
 from tests.e2e.conftest import TINY, write_hospitals
 
 pytestmark = pytest.mark.engine
@@ -48,7 +49,7 @@ def until(done: Callable[[], object], *, seconds: float = 120) -> None:
 def test_a_revoked_site_drops_out_of_the_run_and_cannot_come_back(three: Federation, tmp_path: Path) -> None:
     gone = three.sites[1]
     overrides = f"{TINY} rounds=4 min_sites=2 round_minutes=0.5"
-    number = runs.start_run(stage_app(three.state), overrides=overrides, environment=three.environment)
+    number = runs.start_run(stage_app(three.state), asked={"overrides": overrides}, environment=three.environment)
     until(lambda: any(event.site == gone.id for event in trained(three)))
     with closing(control_of(three)) as control:
         admission.revoke(control, gone.id)

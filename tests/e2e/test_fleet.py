@@ -27,7 +27,8 @@ from scripts.engine.following import Finished, run_and_follow
 from scripts.engine.launching import control_of, start_supernode, start_trainer
 from server_app import admission, model_host, runs
 from server_app.certificates import make_certificates
-from server_app.report.events import RunEnded, SiteTrained, read_events
+from server_app.report.event_log import read_events
+from server_app.report.events import RunEnded, SiteTrained
 from server_app.simulate import simulate
 from tests.e2e.conftest import TINY
 from tests.e2e.relay import Relay
@@ -143,7 +144,10 @@ def free_port() -> int:
 def test_a_wrong_connection_name_is_named(federation: Federation) -> None:
     with pytest.raises(EngineError, match="nowhere"):
         runs.start_run(
-            stage_app(federation.state), overrides=TINY, environment=federation.environment, connection="nowhere"
+            stage_app(federation.state),
+            asked={"overrides": TINY},
+            environment=federation.environment,
+            connection="nowhere",
         )
 
 

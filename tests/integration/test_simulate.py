@@ -11,6 +11,7 @@ from client_app.trainer import connect
 from fedfm.arrays import from_bytes
 from server_app.cli import app
 from server_app.report import events
+from server_app.report.event_log import read_events
 from tests.integration.conftest import CANARY, write_hospital
 
 OPEN = "allow_no_privacy: true\n  allow_exact_evaluation: true\n  small_cells: none"
@@ -34,7 +35,7 @@ def simulated(sites: Path, results: Path, *overrides: str) -> tuple[int, str]:
 
 
 def happened(results: Path) -> list[events.Event]:
-    return events.read_events(results / "latest" / "events.jsonl")
+    return read_events(results / "latest" / "events.jsonl")
 
 
 def test_a_private_study_leaves_a_whole_run_behind(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from scripts.benchmarks.public_sites import copy_divided, copy_sites, public_fol
 from scripts.benchmarks.scoring import Scores, accuracy, auroc, federate, half_width, kept_states, stated
 from scripts.public_data.heart_disease import _NUMBERS as HEART
 from scripts.public_data.site_folders import PublicSite, write_sites
-from server_app.report.events import ModelEvaluated, read_events
+from server_app.report.event_log import read_events
+from server_app.report.events import ModelEvaluated
 from server_app.simulate import find_sites
 
 OVERRIDES = ["experiment=heart_disease", "privacy=none", "evaluation=exact", "rounds=4"]

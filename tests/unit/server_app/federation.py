@@ -20,7 +20,8 @@ from fedfm.plan import explains
 from fedfm.records import write_arrays
 from fedfm.schedule import check_rounds, closing_round, explanation_rounds
 from server_app.ledgers import Ledgers
-from server_app.report.events import Event, EventLog, SiteLeftOut, read_events
+from server_app.report.event_log import EventLog, read_events
+from server_app.report.events import Event, SiteLeftOut
 from server_app.simulate import InProcessGrid
 from server_app.strategy import FairFedAvg
 

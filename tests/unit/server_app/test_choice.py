@@ -10,10 +10,10 @@ import pytest
 from fedfm.arrays import Arrays, from_bytes
 from fedfm.metrics.performance import Estimate
 from fedfm.wire import EvaluateReply
+from server_app.checkpoints import EVALUATED, Checkpoint, keep_checkpoint, keep_only, take_checkpoint
 from server_app.choice import Judged, choose
 from server_app.combining.received import Combined, Received
 from server_app.combining.rules import COMBINERS, linear
-from server_app.model_host import keep_checkpoint, take_checkpoint
 from server_app.report import events
 from server_app.report.judgements import FinalChosen
 from tests.unit.server_app.federation import PARAMETERS, Hospital, Outcome, federate
@@ -47,12 +47,12 @@ def test_the_order_of_the_decision(rounds: list[Judged], expected: int) -> None:
 
 
 def test_rounds_that_fewer_sites_have_judged_are_not_compared() -> None:
-    alone = Judged(2, frozenset({"a"}), near(0.1), None)  # the site that fares badly was away
+    alone = Judged(2, ("a",), near(0.1), None)  # the site that fares badly was away
     assert choose([judged(1, 0.5), alone, judged(3, 0.9)], last=3).round == 1
 
 
 def test_without_any_loss_the_last_round_is_taken() -> None:
-    unknown = Judged(1, frozenset(), None)
+    unknown = Judged(1, (), None)
     assert choose([unknown], last=5) == FinalChosen(5, choose([], last=5).reasons)
 
 
@@ -89,7 +89,9 @@ def test_a_better_earlier_round_is_restored_and_evaluated_as_the_closing_one(tmp
     assert [event.round for event in outcome.of(events.RoundStarted)] == [1, 2, 3, 4]
     assert {path.name for path in tmp_path.glob("checkpoint*")} == {
         "checkpoint.json",
-        "checkpoint-0002-rules.json",
+        "checkpoint-0002.json",
+        "checkpoint-0002-evaluated-memory.json",
+        "checkpoint-0002-evaluated-rules.json",
         "checkpoint-0002.safetensors",
     }
     kept = from_bytes((tmp_path / "checkpoint-0002.safetensors").read_bytes())
@@ -156,7 +158,12 @@ def test_the_last_model_is_the_result_where_nobody_asks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(outcome.parameters["head.bias"], parameters_after(4)["head.bias"])
     assert [event.round for event in outcome.of(events.ModelEvaluated)] == [1, 2, 3, 4]
     names = {path.name for path in tmp_path.glob("checkpoint-*")}
-    assert names == {"checkpoint-0004-rules.json", "checkpoint-0004.safetensors"}
+    assert names == {
+        "checkpoint-0004.json",
+        "checkpoint-0004-evaluated-memory.json",
+        "checkpoint-0004-evaluated-rules.json",
+        "checkpoint-0004.safetensors",
+    }
 
 
 def test_a_study_without_a_single_told_loss_ends_with_the_last_round(tmp_path: Path) -> None:
@@ -172,15 +179,16 @@ def test_a_study_without_a_single_told_loss_ends_with_the_last_round(tmp_path: P
 
 
 def test_checkpoints_of_candidates_stay_until_one_is_taken(tmp_path: Path) -> None:
-    for number in (1, 2, 3, 4):
+    for number in (1, 2, 3, 4, 5):
         rules = {"rules.json": str(number).encode()}
-        keep_checkpoint(tmp_path, round_number=number, parameters=parameters_after(number), rules=rules, others=(1, 3))
-    assert len(list(tmp_path.glob("checkpoint-*"))) == 6  # 1, 3 and 4, two files each
-    parameters, rules = take_checkpoint(tmp_path, round_number=3)
-    np.testing.assert_array_equal(parameters["head.bias"], parameters_after(3)["head.bias"])
-    assert rules == {"rules.json": b"3"}
+        keep_checkpoint(tmp_path, Checkpoint(number, EVALUATED, parameters_after(number), rules), others=(1, 3))
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 12  # 1 and 3, and the last two; three files each
+    taken = take_checkpoint(tmp_path, round_number=3)
+    np.testing.assert_array_equal(taken.parameters["head.bias"], parameters_after(3)["head.bias"])
+    assert taken.beside == {"rules.json": b"3"}
+    keep_only(tmp_path, round_number=3)
     names = {path.name for path in tmp_path.glob("checkpoint-*")}
-    assert names == {"checkpoint-0003-rules.json", "checkpoint-0003.safetensors"}
+    assert names == {"checkpoint-0003.json", "checkpoint-0003-evaluated-rules.json", "checkpoint-0003.safetensors"}
 
 
 def test_marked_rounds_are_taken_only_where_no_other_is_left() -> None:
@@ -191,7 +199,7 @@ def test_marked_rounds_are_taken_only_where_no_other_is_left() -> None:
     every = choose(rounds, last=3, marked={1, 2, 3, 7})
     assert every.round == choose(rounds, last=3).round == 3
     assert every.reasons[0] == "rounds 1, 2, 3: reasons are lost in each, so that the marks decide nothing"
-    unknown = [Judged(number, frozenset(), None) for number in (1, 2)]
+    unknown = [Judged(number, (), None) for number in (1, 2)]
     assert choose(unknown, last=2, marked={2}).round == 1
     assert choose(unknown, last=2, marked={1, 2}).round == 2
     assert choose(rounds, last=3, marked={9}) == choose(rounds, last=3)

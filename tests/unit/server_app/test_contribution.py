@@ -21,7 +21,7 @@ from server_app.contribution import Contribution, renormalised
 from server_app.model_host import build
 from server_app.reference import read_reference
 from server_app.registry import bind
-from server_app.report.events import EventLog, read_events
+from server_app.report.event_log import EventLog, read_events
 from server_app.report.judgements import ContributionMeasured
 from server_app.updates import Updates
 

@@ -14,6 +14,7 @@ from fedfm.metrics.performance import OF_SCORES, performance
 from fedfm.wire import EvaluateReply
 from server_app.evaluation import evaluate
 from server_app.report import console, evaluated, events
+from server_app.report.event_log import EventLog, read_events
 from server_app.report.files import write_metrics
 from server_app.report.page import write_report
 from server_app.report.summary import summarise
@@ -148,12 +149,12 @@ def test_noise_of_bins_that_become_one_adds_up() -> None:
 def test_events_tell_all_of_it_and_are_read_back(tmp_path: Path) -> None:
     replies = {reply.site: reply for reply in (REPLIES[0], WITHHELD, REPLIES[2])}
     judged = evaluate(list(replies.values()), positive=1)
-    log = events.EventLog(tmp_path / "events.jsonl", lambda event: None)
+    log = EventLog(tmp_path / "events.jsonl", lambda event: None)
     said = list(evaluated.told(2, judged, replies, seconds=1.0, vocabulary=[]))
     for event in said:
         log.emit(event)
         assert console.line(event)
-    assert events.read_events(log.path) == said
+    assert read_events(log.path) == said
     kinds = {type(event) for event in said}
     assert {events.GapsEvaluated, events.SitesCompared, events.GainsMeasured} <= kinds
     (gained,) = [event for event in said if isinstance(event, events.GainsMeasured)]

@@ -17,8 +17,8 @@ from fedfm.model.low_rank import frozen_as_built
 from server_app.model_host import build
 from server_app.reasons.explaining import Explaining, alone
 from server_app.reasons.reference_audit import Loaded, ReferenceAudit, chosen
-from server_app.report import events, explanations
-from server_app.report.events import EventLog
+from server_app.report import explanations
+from server_app.report.event_log import EventLog, read_events
 from server_app.updates import Updates
 
 NUMERIC = ["task=heart_disease", "model=logistic", "adapter=full", "standardize=none", "task.mark_missing=false"]
@@ -59,7 +59,7 @@ def log(tmp_path: Path) -> EventLog:
 
 
 def of(log: EventLog, kind: Any) -> list[Any]:
-    return [event for event in events.read_events(log.path) if isinstance(event, kind)]
+    return [event for event in read_events(log.path) if isinstance(event, kind)]
 
 
 def updates_to(received: Arrays, made: dict[str, Arrays], folder: Path) -> Updates:

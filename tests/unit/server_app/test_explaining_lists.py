@@ -14,7 +14,7 @@ from server_app.reasons import reference_audit
 from server_app.reasons.explaining import Explaining
 from server_app.reasons.reference_audit import Loaded, ReferenceAudit
 from server_app.report import explanations
-from server_app.report.events import EventLog
+from server_app.report.event_log import EventLog
 from tests.unit.server_app.federation import Hospital, federate
 from tests.unit.server_app.test_explaining import deciding, of, study_of, updates_to
 from tests.unit.server_app.test_explaining import log as log  # noqa: PLC0414 - a fixture

@@ -8,7 +8,7 @@ from server_app.model_host import build
 from server_app.reasons.explaining import Explaining
 from server_app.reasons.reference_audit import Loaded
 from server_app.report import explanations
-from server_app.report.events import EventLog
+from server_app.report.event_log import EventLog
 from tests.unit.server_app.test_explaining import deciding, of, study_of, updates_to
 from tests.unit.server_app.test_explaining import log as log  # noqa: PLC0414 - a fixture
 

@@ -16,6 +16,7 @@ from fedfm.errors import EngineError, WireError
 from fedfm.metrics.performance import Estimate, Performance
 from fedfm.wire import PrivacySpent
 from server_app.report import console, events, explanations
+from server_app.report.event_log import EventLog, read_events
 from server_app.report.files import make_run_folder
 from server_app.report.page import page, write_report
 from server_app.report.summary import summarise
@@ -53,7 +54,7 @@ def judged(happened: list[events.Event]) -> Verdict:
 
 
 def kept(folder: Path, happened: list[events.Event]) -> Path:
-    log = events.EventLog(folder / "events.jsonl", lambda event: None)
+    log = EventLog(folder / "events.jsonl", lambda event: None)
     for event in happened:
         log.emit(event)
     return folder / "events.jsonl"
@@ -64,7 +65,7 @@ def test_events_are_read_back_as_they_were(tmp_path: Path) -> None:
     happened = [*a_run(), events.SiteLeftOut("hospital-c", 1, "training", "SITE-E1", "…\n“quoted”")]
     happened.append(events.SiteJoined("hospital-d", 2, 60, "cuda", (), unlimited))
     path = kept(tmp_path, happened)
-    assert events.read_events(path) == happened
+    assert read_events(path) == happened
     assert "Infinity" not in path.read_text().replace('"Infinity"', "")
 
 
@@ -72,7 +73,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path = kept(tmp_path, a_run())
     whole = path.read_text()
     path.write_text(whole[:-20])
-    assert events.read_events(path) == a_run()[:-1]
+    assert read_events(path) == a_run()[:-1]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_another_schema_is_refused_with_its_line(change: dict[str, Any], tmp_pat
     path = kept(tmp_path, a_run()[-1:])
     path.write_text(json.dumps(json.loads(path.read_text()) | change) + "\n")
     with pytest.raises(WireError, match=r"REPORT-E002.*events.jsonl:1"):
-        events.read_events(path)
+        read_events(path)
 
 
 def test_not_a_number_is_never_written(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_a_run_from_before_the_baseline_is_still_read(tmp_path: Path) -> None:
     path = kept(tmp_path, a_run())
     path.write_text(path.read_text().replace(', "baseline": null', ""))
     assert "baseline" not in path.read_text()
-    assert events.read_events(path) == a_run()
+    assert read_events(path) == a_run()
 
 
 class Tags(HTMLParser):

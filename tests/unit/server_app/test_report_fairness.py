@@ -9,6 +9,7 @@ import numpy as np
 from fedfm.metrics.groups import GroupFigures
 from fedfm.metrics.performance import Estimate, performance
 from server_app.report import console, events
+from server_app.report.event_log import read_events
 from server_app.report.markup import UNKNOWN
 from server_app.report.page import _cells, write_report
 from tests.unit.server_app.test_report import a_run, kept
@@ -36,7 +37,7 @@ def rendered(folder: Path, happened: list[events.Event]) -> str:
 
 
 def test_groups_and_losses_are_read_back_as_they_were(tmp_path: Path) -> None:
-    assert events.read_events(kept(tmp_path, a_fair_run())) == a_fair_run()
+    assert read_events(kept(tmp_path, a_fair_run())) == a_fair_run()
 
 
 def test_a_run_without_them_has_no_such_section(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fedfm.metrics.gaps import Gap, LocalGap
 from fedfm.metrics.performance import Estimate
 from server_app.cli import app
 from server_app.report import events, judgements
+from server_app.report.event_log import read_events
 from server_app.report.page import write_report
 from server_app.report.summary import summarise
 from server_app.report.verdict import verdict
@@ -77,7 +78,7 @@ def section(text: str, title: str) -> str:
 
 
 def test_they_are_read_back_as_they_were(tmp_path: Path) -> None:
-    assert events.read_events(kept(tmp_path, a_compared_run())) == a_compared_run()
+    assert read_events(kept(tmp_path, a_compared_run())) == a_compared_run()
 
 
 def test_the_verdict_says_how_many_hospitals_gained() -> None:

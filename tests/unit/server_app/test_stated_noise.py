@@ -115,4 +115,4 @@ def test_a_model_that_is_not_finite_ends_the_run_and_is_not_kept(
     outcome = federate({name: Hospital() for name in FOUR}, tmp_path, "rounds=1")
     assert isinstance(outcome.error, EngineError)
     assert outcome.error.code == "ROUND-E025"
-    assert not list(tmp_path.glob("checkpoint*"))
+    assert not list(tmp_path.glob("checkpoint-0001*"))

@@ -65,6 +65,7 @@ def test_a_hospital_that_is_served_worse_counts_for_more_from_the_next_round_on(
 
 def test_what_a_rule_keeps_lies_beside_the_checkpoint(tmp_path: Path) -> None:
     federate({name: Hospital() for name in FOUR}, tmp_path, "rounds=2", "weighting=dro")
-    (name,) = json.loads((tmp_path / "checkpoint.json").read_text())["rules"]
+    files = json.loads((tmp_path / "checkpoint.json").read_text())["files"]
+    (name,) = (file for file in files if file.endswith("rules.json"))
     kept = json.loads((tmp_path / name).read_text())["weighting"]
     assert set(kept["multiples"]) == set(FOUR)
