@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from flwr.app import Message
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fedfm.config.compose import study_to_json
@@ -14,7 +15,7 @@ from fedfm.wire_records import description_from_records, request_to_records, wit
 from server_app.ledgers import Ledgers
 from server_app.refusals import refusal, refusal_of
 from server_app.report.event_log import EventLog
-from server_app.report.events import SiteJoined, SiteLeftOut
+from server_app.report.events import Event, SiteJoined, SiteLeftOut, SiteQuarantined
 from server_app.rounds import POLL_SECONDS
 from server_app.screening import screen_account, screen_cohort
 
@@ -37,32 +38,48 @@ class Roster:
     Args:
         study: Says how many sites are needed, which are expected and how long to wait.
         run: Name of the run.
-        layout: Fingerprint of the global parameters.
         events: Where joining and refusing is told.
         ledgers: What is remembered of the sites' ledgers.
     """
 
-    def __init__(self, study: Study, *, run: str, layout: str, events: EventLog, ledgers: Ledgers) -> None:
+    def __init__(self, study: Study, *, run: str, events: EventLog, ledgers: Ledgers) -> None:
         self.members: dict[str, Member] = {}
-        self._study, self._layout, self._events = study, layout, events
+        self._study, self._run, self._layout, self._events = study, run, "", events
         self.ledgers = ledgers
-        self._question = request_to_records(Request(run=run, study=study_to_json(study), round=0, layout=layout))
         self._names: dict[int, str] = {}  # every node ever seen, and its registered name
         self._pending: dict[str, int] = {}  # message id to node
         self._refused: set[str] = set()
+        self._quarantined: set[str] = set()
 
     def name(self, node_id: int) -> str:
         """Return the best name there is for a node."""
         welcomed = (member.site for member in self.members.values() if member.node_id == node_id)
         return next(welcomed, self._names.get(node_id) or f"node {node_id}")
 
-    def gather(self, grid: Grid) -> None:
+    def quarantine(self, found: SiteQuarantined) -> None:
+        """Ask a site no more, whichever node speaks for it, and tell it once."""
+        if found.site in self.members:
+            self._events.emit(found)
+        self.hear(found)
+
+    def hear(self, event: Event) -> None:
+        """Take what an event of this run, before it was interrupted, says of who is asked."""
+        if isinstance(event, SiteQuarantined):
+            self._refused.add(event.site)
+            self._quarantined.add(event.site)
+            self.members.pop(event.site, None)
+
+    def gather(self, grid: Grid, layout: str) -> None:
         """Wait until the expected sites, or enough sites, have answered, or there is no more hope.
 
         Sites that are not connected are waited for ``start_minutes``; connected ones that still load
         their data, as long as a round may take.
+
+        Args:
+            grid: Flower's Grid.
+            layout: Fingerprint of the global parameters; a site that would train others is refused, now and later.
         """
-        start = time.monotonic()
+        start, self._layout = time.monotonic(), layout
         self.poll(grid, round_number=0)
         while not self._is_complete() and time.monotonic() - start < 60 * self._patience_minutes():
             time.sleep(POLL_SECONDS)
@@ -82,20 +99,26 @@ class Roster:
         newcomers = [node for node in grid.get_nodes() if node.node_id not in self._names]
         self._names.update({node.node_id: node.name for node in newcomers})
         asked = [node for node in newcomers if self._is_wanted(node.name)]
-        questions = [
-            Message(
-                with_heads(self._question, self.ledgers.of(node.name)),
-                dst_node_id=node.node_id,
-                message_type="query.describe",
-            )
-            for node in asked
-        ]
-        if questions:
-            ids = grid.push_messages(questions)
-            self._pending.update({taken: node.node_id for taken, node in zip(ids, asked, strict=False) if taken})
+        if asked:
+            self._ask(grid, asked)
         if self._pending:
             for reply in grid.pull_messages(list(self._pending)):
                 self._take(reply, round_number)
+
+    def _ask(self, grid: Grid, nodes: list[NodeInfo]) -> None:
+        records = request_to_records(
+            Request(run=self._run, study=study_to_json(self._study), round=0, layout=self._layout)
+        )
+        questions = [
+            Message(
+                with_heads(records, self.ledgers.of(node.name)),
+                dst_node_id=node.node_id,
+                message_type="query.describe",
+            )
+            for node in nodes
+        ]
+        ids = grid.push_messages(questions)
+        self._pending.update({taken: node.node_id for taken, node in zip(ids, nodes, strict=False) if taken})
 
     def _patience_minutes(self) -> float:
         """Who is connected and still loads its data may take as long as a round; who is not, ``start_minutes``."""
@@ -156,6 +179,13 @@ class Roster:
             )
         if self._study.sites and site not in self._study.sites:
             raise IncompatibleUpdate("ROUND-E003", "not among the study's sites", found=site[:80])
+        if site in self._quarantined:
+            raise IncompatibleUpdate(
+                "ROUND-E032",
+                "the site sent unusable answers again and again, and is no longer asked in this run",
+                found=site[:80],
+                fix="look at the site's log and mend it; it may take part in the next run",
+            )
         if site in self.members:
             raise IncompatibleUpdate("ROUND-E016", "a second node under the name of one site", found=site[:80])
         if description.layout != self._layout:

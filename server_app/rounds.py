@@ -39,7 +39,7 @@ def exchange(grid: Grid, messages: Iterable[Message], *, deadline_seconds: float
         if not pending or time.monotonic() - start > deadline_seconds:
             break
         time.sleep(POLL_SECONDS)
-    late = f"ROUND-E002 no answer within {deadline_seconds / 60:g} minutes"
+    late = f"ROUND-E002 no answer within {deadline_seconds / 60:.3g} minutes"
     yield from (Message(Error(_NO_ANSWER, late), reply_to=message) for message in pending.values())
     lost = "ROUND-E004 Flower did not take the request; the message may be too large"
     yield from (Message(Error(_NO_ANSWER, lost), reply_to=message) for message in silent)

@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,9 @@ from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.records import write_arrays
 from fedfm.schedule import closing_round, evaluation_rounds
-from fedfm.wire import Request, TrainReply
+from fedfm.wire import Request
 from server_app.aggregation import Aggregation, frozen_of
-from server_app.answers import read_counts, read_update
+from server_app.answers import read_counts
 from server_app.attendance import Attendance
 from server_app.checkpoints import (
     EVALUATED,
@@ -32,12 +30,13 @@ from server_app.checkpoints import (
     take_statistics,
 )
 from server_app.choice import Choice
+from server_app.conduct import Conduct
 from server_app.contribution import Contribution
 from server_app.evaluation import evaluate, positive_class
 from server_app.hearing import Hearing
 from server_app.ledgers import Ledgers
 from server_app.memory import Memory
-from server_app.reasons.explained import checked
+from server_app.pace import Pace
 from server_app.reasons.explaining import Explaining
 from server_app.reasons.reference_audit import Loaded
 from server_app.registry import bind
@@ -97,11 +96,15 @@ class FairFedAvg(FedAvg):
             Explaining(study, log),
         )
         self._attendance, self._contribution = Attendance(), Contribution(study, log)
+        self._conduct, self._pace = Conduct(study.quarantine_after), Pace(study)
         log.listen(self._attendance.hear)
+        log.listen(self._conduct.hear)
         self._done: Checkpoint | None = None
+        self._deadline = 60 * study.round_minutes
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
-        self._roster = self._new_roster("")
+        self._roster = Roster(study, run=run, events=log, ledgers=ledgers)
+        self._hearing = Hearing(study, self._roster, log, self._pace)
 
     @property
     def frozen(self) -> Arrays:
@@ -125,6 +128,8 @@ class FairFedAvg(FedAvg):
         self._done, self.statistics = checkpoint, take_statistics(self._folder)
         for event in happened:
             self._attendance.hear(event)
+            self._conduct.hear(event)
+            self._roster.hear(event)
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord) -> Result:  # type: ignore[override]
         """Run the study; its rounds and deadlines are the study's, so Flower's arguments for them are not taken.
@@ -136,8 +141,7 @@ class FairFedAvg(FedAvg):
             EngineError: Fewer sites than ``min_sites`` could be averaged.
         """
         # Algorithm 1, line 3: the global model, as study and seed give it
-        self._roster = self._new_roster(layout(_numpy(initial_arrays)))
-        self._roster.gather(grid)
+        self._roster.gather(grid, layout(_numpy(initial_arrays)))
         check_quorum(len(self._roster.members), least=self._study.min_sites, when="at the start")
         done = self._done or self._begin(grid, initial_arrays)
         arrays, self._parameters = write_arrays(done.parameters), done.parameters
@@ -145,6 +149,8 @@ class FairFedAvg(FedAvg):
         # Algorithm 1, line 4
         for number in range(done.round + (done.phase == EVALUATED), self._study.rounds + 1):
             self._roster.poll(grid, round_number=number)
+            for found in self._conduct.due(number):
+                self._roster.quarantine(found)
             if (number, TRAINED) != (done.round, done.phase):
                 arrays = self._train(number, arrays, grid)
                 self._keep(number, TRAINED)
@@ -168,7 +174,8 @@ class FairFedAvg(FedAvg):
         draw = Draw(server_round, self._study.seed, self._study.min_sites, known)
         sites = self._select(tuple(self._roster.members), draw)
         size = sum(array.nbytes for sent in (self._parameters, self.frozen) for array in sent.values())
-        self._log.emit(events.RoundStarted(server_round, sites, size))
+        self._deadline = self._pace.deadline(sites, "training", server_round)
+        self._log.emit(events.RoundStarted(server_round, sites, size, self._deadline))
         # Algorithm 1, line 6
         return self._requests(server_round, MessageType.TRAIN, [self._roster.members[site] for site in sites])
 
@@ -183,7 +190,7 @@ class FairFedAvg(FedAvg):
         start = time.monotonic()
         # Algorithm 1, line 12
         with Updates(self._parameters, self._folder) as updates:
-            accepted = self._accept_updates(server_round, replies, updates)
+            accepted = self._hearing.updates(server_round, replies, like=self._parameters, to=updates)
             check_quorum(len(accepted), least=self._study.min_sites, when=f"in round {server_round}")
             received = Loaded(self._parameters, self.frozen)
             found = self._memory.aggregation.aggregate(self._parameters, updates, accepted, self._memory.signals)
@@ -228,23 +235,17 @@ class FairFedAvg(FedAvg):
         stop_if_asked(beyond)
         return None
 
-    @property
-    def _hearing(self) -> Hearing:
-        return Hearing(self._study, self._roster, self._log)
-
-    def _new_roster(self, fingerprint: str) -> Roster:
-        return Roster(self._study, run=self._run, layout=fingerprint, events=self._log, ledgers=self._ledgers)
-
     def _train(self, number: int, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
         messages = self.configure_train(number, arrays, ConfigRecord(), grid)
-        replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
+        replies = exchange(grid, messages, deadline_seconds=self._deadline)
         combined, _ = self.aggregate_train(number, replies)
         return combined or arrays
 
     def _evaluate(self, number: int, arrays: ArrayRecord, grid: Grid) -> None:
         # Algorithm 1, line 13
         messages = self.configure_evaluate(number, arrays, ConfigRecord(), grid)
-        replies = exchange(grid, messages, deadline_seconds=60 * self._study.round_minutes)
+        deadline = self._pace.deadline(self._roster.members, "evaluation", number)
+        replies = exchange(grid, messages, deadline_seconds=deadline)
         self.aggregate_evaluate(number, replies)
 
     def _begin(self, grid: Grid, arrays: ArrayRecord) -> Checkpoint:
@@ -286,19 +287,6 @@ class FairFedAvg(FedAvg):
             statistics=self.statistics,
         )
         return requests(request, members, self._ledgers, message_type=message_type, minutes=self._study.round_minutes)
-
-    def _accept_updates(self, number: int, messages: Iterable[Message], updates: Updates) -> dict[str, TrainReply]:
-        """Put what may be combined into ``updates``, and return what each of these sites said beside."""
-        accepted: dict[str, TrainReply] = {}
-        read = partial(read_update, like=self._parameters)
-        for site, reply in self._hearing.passing(number, "training", messages, read):
-            updates.append(site, reply.update)
-            accepted[site] = replace(reply, update={})  # on disk; it need not stay in memory
-            size, length = sum(array.nbytes for array in reply.update.values()), norm(reply.update)
-            self._log.emit(events.SiteTrained(site, number, reply.seconds, length, size, reply.privacy))
-            for said in checked(reply, self._study):
-                self._log.emit(said)
-        return accepted
 
 
 def _numpy(arrays: ArrayRecord) -> Arrays:

@@ -253,6 +253,14 @@ class Study:
     )
     min_sites: int = setting(2, "fewest sites whose updates may be averaged", unit="sites", low=1)
     round_minutes: float = setting(60.0, "a round waits no longer for its sites", unit="minutes", above=0)
+    patience: float = setting(
+        4.0,
+        "how many times its slowest earlier answer of the same kind a site is waited for; round_minutes stays the most",
+        low=1,
+    )
+    quarantine_after: int = setting(
+        3, "rounds in a row with unusable answers after which a site is no longer asked", unit="rounds", low=1
+    )
     start_minutes: float = setting(2.0, "the run waits no longer for its first sites", unit="minutes", above=0)
     seed: int = setting(
         1,

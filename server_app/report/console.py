@@ -19,7 +19,7 @@ _LOGGER = logging.getLogger("server_app")
 
 def tell(event: events.Event) -> None:
     """Log the event's line; what went wrong as a warning."""
-    is_bad = isinstance(event, events.SiteLeftOut | judgements.ToleranceExceeded)
+    is_bad = isinstance(event, events.SiteLeftOut | events.SiteQuarantined | judgements.ToleranceExceeded)
     is_bad |= isinstance(event, events.RunEnded) and event.status == "failed"
     _LOGGER.log(logging.WARNING if is_bad else logging.INFO, "%s", line(event))
 
@@ -52,6 +52,9 @@ def line(event: events.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one sent
             return f"{event.site} takes part: {event.declared_patients} patients (declared), {event.device}"
         case events.SiteLeftOut():
             return f"{event.site} left out of {event.phase}{_in_round(event.round)}: {event.code} {event.reason}"
+        case events.SiteQuarantined():
+            rounds = ", ".join(map(str, event.rounds))
+            return f"{event.site} is no longer asked: unusable answers in rounds {rounds}, the last {event.code}"
         case events.SiteSummarised():
             return f"  {event.site}: sums over training patients in {event.seconds:.1f} s, {_spent(event.privacy)}"
         case events.StatisticsPooled():

@@ -62,6 +62,16 @@ class SiteLeftOut:
 
 
 @dataclass(frozen=True)
+class SiteQuarantined:
+    """A site is not asked from ``round`` on: its answers in ``rounds``, one after the other, could not be used."""
+
+    site: str
+    round: int
+    rounds: tuple[int, ...]
+    code: str
+
+
+@dataclass(frozen=True)
 class Noised:
     """A figure, and the standard deviation of the noise in it."""
 
@@ -95,11 +105,15 @@ class StatisticsPooled:
 
 @dataclass(frozen=True)
 class RoundStarted:
-    """The sites of this round are asked to train; bytes are of the arrays that each receives."""
+    """The sites of this round are asked to train; bytes are of the arrays that each receives.
+
+    ``deadline_seconds`` is how long their answers are waited for; 0 in runs of a release that did not say.
+    """
 
     round: int
     sites: tuple[str, ...]
     request_bytes: int
+    deadline_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -217,6 +231,7 @@ Event = (
     | RunResumed
     | SiteJoined
     | SiteLeftOut
+    | SiteQuarantined
     | SiteSummarised
     | StatisticsPooled
     | RoundStarted

@@ -61,6 +61,7 @@ class Summary:
         exceeded: Differences beyond the study's limits.
         chosen: Which round's model is the result; None where it is the last round's without a choice.
         resumed: Each time that the run was interrupted and went on.
+        quarantined: Sites that were no longer asked.
     """
 
     started: events.RunStarted | None
@@ -80,6 +81,7 @@ class Summary:
     exceeded: tuple[judgements.ToleranceExceeded, ...] = ()
     chosen: judgements.FinalChosen | None = None
     resumed: tuple[events.RunResumed, ...] = ()
+    quarantined: tuple[events.SiteQuarantined, ...] = ()
 
     def setting(self, *path: str) -> object:
         """Return a value of the resolved study, for example ``setting("privacy", "epsilon")``; None if unknown."""
@@ -116,6 +118,7 @@ def summarise(happened: Iterable[events.Event]) -> Summary:
         exceeded=tuple(event for event in listed if isinstance(event, judgements.ToleranceExceeded)),
         chosen=next((event for event in listed if isinstance(event, judgements.FinalChosen)), None),
         resumed=tuple(event for event in listed if isinstance(event, events.RunResumed)),
+        quarantined=tuple(event for event in listed if isinstance(event, events.SiteQuarantined)),
     )
 
 

@@ -87,6 +87,10 @@ def _privacy(summary: Summary) -> tuple[bool, str]:
 
 def _reasons(summary: Summary) -> list[str]:
     reasons = [_resumed(event) for event in summary.resumed]
+    reasons += [
+        f"{event.site} was no longer asked from round {event.round} on: its answers could not be used ({event.code})."
+        for event in summary.quarantined
+    ]
     reasons += [text for site in summary.sites for text in _absences(site, len(summary.combined))]
     reasons += _not_used(summary)
     reasons += [_beyond(event) for event in summary.exceeded if event.round == summary.exceeded[-1].round]

@@ -4,9 +4,10 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,10 @@ def drifting(site: int) -> Hospital:
 class Watched(InProcessGrid):
     """Copies the run's folder before anything is sent and after any answer came: each copy is a kill at that moment."""
 
-    def __init__(self, folder: Path, copies: Path | None) -> None:
-        hospitals = {name: drifting(site) for site, name in enumerate(NAMES)}
+    def __init__(
+        self, folder: Path, copies: Path | None, others: Mapping[str, Hospital] = MappingProxyType({})
+    ) -> None:
+        hospitals = {name: drifting(site) for site, name in enumerate(NAMES)} | dict(others)
         super().__init__(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in NAMES})
         self._folder, self._copies = folder, copies
 
@@ -133,8 +136,10 @@ def test_a_run_resumed_twice_says_so_twice_and_loses_no_line(tmp_path: Path) -> 
     assert "resumed" in (later / "report.html").read_text()
 
 
-def interrupted_after(rounds: int, folder: Path, *overrides: str) -> Any:
-    """Let a study run until its sites fail, which they do once these rounds are done; return the study."""
+def interrupted_after(
+    rounds: int, folder: Path, *overrides: str, others: Mapping[str, Hospital] = MappingProxyType({})
+) -> Any:
+    """Let a study run until the SuperLink fails, which it does once these rounds are done; return the study."""
 
     class Failing(Watched):
         def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -145,7 +150,7 @@ def interrupted_after(rounds: int, folder: Path, *overrides: str) -> Any:
 
     study = begun(folder, *overrides)
     with pytest.raises(ConnectionError):
-        app.run(study, Failing(folder, None), folder, memory=folder.parent)
+        app.run(study, Failing(folder, None, others), folder, memory=folder.parent)
     return study
 
 
