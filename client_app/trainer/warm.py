@@ -32,7 +32,7 @@ class Trainer:
 
     Args:
         site: The hospital.
-        clock: Seconds, of which only differences count; limits how long a round of training takes.
+        clock: Seconds, of which only differences count; limits how long the answer to one request may train.
     """
 
     def __init__(self, site: Site, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,6 +81,7 @@ class Trainer:
 
     def _answer(self, request: Request, how: Callable[[Round], Reply], *, allowed: Callable[[Study], range]) -> Reply:
         with self._lock:
+            deadline = self._clock() + 60 * self.site.policy.max_minutes_per_round
             study = study_from_json(request.study)
             check_fields(request, rounds=allowed(study))
             refuse_unknown(study)
@@ -88,7 +89,8 @@ class Trainer:
             planned = agreed_plan(self.site, study)
             self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
-            asked = Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock)
+            prepared = self._prepared(study)
+            asked = Round(self.site, study, planned, self.ledger, prepared, request, self._clock, deadline)
             reply = how(asked)
             outgoing.check(reply, asked)
             return reply
