@@ -1,6 +1,5 @@
 """How a study is shown to the person who approves it: plain words, at most 100 columns, nothing of a patient."""
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from client_app.plain import plain
 from client_app.study_card import Card, Leaving, Spent
 from fedfm.config.study import Study
 
@@ -34,7 +34,7 @@ _WHAT = {
 }
 """Field of a plan to what it releases, in words."""
 
-_LONGEST, _LONGEST_VALUE = 600, 60  # letters of a text, and of a changed value, that a person gets to see
+_LONGEST_VALUE = 60  # letters of a changed value that a person gets to see
 _MOST_CHANGES = 60
 
 
@@ -59,17 +59,6 @@ def page(card: Card) -> Iterator[RenderableType]:
     if card.refusals:
         yield _heading("The policy refuses this study")
         yield from (_note(plain(refusal)) for refusal in card.refusals)
-
-
-def plain(text: str, *, most: int = _LONGEST) -> str:
-    """Return a coordinator's text on one line, with nothing in it that a terminal acts on or that hides.
-
-    Of a long one the beginning: it must not scroll the rest of the page away. Its hash tells it from others.
-    """
-    line = "".join(letter if letter.isprintable() else "·" for letter in " ".join(text.split()))
-    if len(line) <= most:
-        return line
-    return f"{line[: most - 20]}... ({len(text)} letters, {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _facts(card: Card) -> Iterator[tuple[str, str]]:

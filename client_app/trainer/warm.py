@@ -8,6 +8,7 @@ from typing import TypeVar
 from client_app import releases, rounds, statistics
 from client_app.approvals import Approvals
 from client_app.asked import Round
+from client_app.audit_log import log_of
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
 from client_app.loss_weights import refuse_unknown
@@ -38,7 +39,8 @@ class Trainer:
     def __init__(self, site: Site, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.site = site
         self.ledger = ledger_of(site)
-        self.approvals = Approvals(site)
+        self.log = log_of(site)
+        self.approvals = Approvals(site, self.log)
         self._clock = clock
         self._lock = threading.Lock()
         self._warm: tuple[str, Prepared] | None = None

@@ -11,9 +11,9 @@ from client_app.approvals import FILE, Approvals, study_hash
 from client_app.cli import app
 from client_app.data import tables
 from client_app.ledger import Charge, Limits, ledger_of
+from client_app.plain import plain
 from client_app.site import agreed_plan
 from client_app.study_card import card_of
-from client_app.study_card_page import plain
 from fedfm.config.compose import compose_study, load_site, study_to_json
 from fedfm.config.policy import policy_hash, task_hash
 from fedfm.config.study import Study
