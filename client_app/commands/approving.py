@@ -84,7 +84,7 @@ def withdraw(
             print_json(_told(decision) | {"audit": head._asdict()})
         else:
             say(f"withdrawn by {decision.by}: {decision.name}, {decision.study[:12]}")
-            say(f"note the head of the audit log, which shows later that it was: {head.entries}:{head.seal}")
+            say(f"the audit log has it; note its head, by which that can be shown later:\n  {head.entries}:{head.seal}")
 
 
 def _study_of(named: str, approvals: Approvals) -> Study:
