@@ -44,8 +44,7 @@ def differing(study: Study, resolved: Mapping[str, Any]) -> Iterator[tuple[str, 
         for part in setting.path.split("."):
             value = value[part]
         default = None if setting.default == REQUIRED else setting.default
-        # by their text, as approvals compare them: 1 and 1.0 and True are equal in Python
-        if setting.default == REQUIRED or json.dumps(default) != json.dumps(value):
+        if setting.default == REQUIRED or default != value:
             yield setting.path, default, value
 
 
