@@ -2,7 +2,9 @@
 
 An approval is of one resolved study: every setting of it, as the trainer reads it. A study that differs in one setting
 is another study, and waits. Approvals and withdrawals are entries of one sealed file, ``approvals.jsonl``; none is
-ever taken out. What was asked for without approval is kept under ``pending`` for the hospital to look at.
+ever taken out. Each is noted in the audit log as well: a file that does not end, for a study, with what the log has
+as the newest decision on it is an older or another one. What was asked for without approval is kept under ``pending``
+for the hospital to look at.
 """
 
 import datetime
@@ -10,10 +12,12 @@ import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from client_app.chain import Chain
+from client_app.audit_log import AuditLog, agrees, disagreeing, log_of
+from client_app.chain import Chain, Entry, locked
 from client_app.installed import code_hash
 from client_app.own_files import keep
 from fedfm.config.compose import study_from_json, study_to_json
@@ -21,13 +25,13 @@ from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.errors import DataError, PolicyError
-from fedfm.wire import WIRE_VERSION
+from fedfm.wire import WIRE_VERSION, Head
 
-FILE, PENDING = "approvals.jsonl", "pending"
+FILE, LOCK, PENDING = "approvals.jsonl", "approvals.lock", "pending"
 MOST_PENDING, LARGEST_PENDING = 20, 1_000_000
 """Studies that wait at most, and bytes of one: a coordinator must not fill the hospital's disk."""
 
-WITHDRAWN = "SITE-E221"
+WITHDRAWN, DISAGREES = "SITE-E221", "SITE-E228"
 
 _SHORTEST_PREFIX = 6
 _LONGEST_NAME = 80
@@ -47,6 +51,7 @@ class Decision:
         wire_version: Version of the messages; a site answers under the one that was approved.
         code: SHA-256 of the code that was installed.
         policy: SHA-256 of the policy that was in force.
+        fedfm: Release that was installed.
     """
 
     time: str
@@ -58,6 +63,7 @@ class Decision:
     wire_version: int
     code: str
     policy: str
+    fedfm: str = ""
 
 
 def study_hash(study: Study) -> str:
@@ -70,12 +76,14 @@ class Approvals:
 
     Args:
         site: Its state folder holds the file, its policy says whether approval is needed.
+        log: The site's audit log, where somebody has it open already.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, log: AuditLog | None = None) -> None:
         self._site = site
-        self._chain = Chain(Path(site.state) / FILE)
-        self._pending = Path(site.state) / PENDING
+        self._log = log or log_of(site)
+        folder = Path(site.state)
+        self._chain, self._lock, self._pending = Chain(folder / FILE), folder / LOCK, folder / PENDING
 
     def decisions(self) -> list[Decision]:
         """Return all decisions, oldest first.
@@ -83,11 +91,24 @@ class Approvals:
         Raises:
             DataError: The file was edited or damaged.
         """
-        return [Decision(**{name: entry[name] for name in Decision.__annotations__}) for entry in self._chain.read()]
+        return [_decision(entry) for entry in self._chain.read()]
 
     def standing(self) -> dict[str, Decision]:
         """Return the last decision about each study, by its hash."""
         return {decision.study: decision for decision in self.decisions()}
+
+    def disagreeing(self) -> tuple[str, ...]:
+        """Return the hashes of studies on which this file and the audit log do not say the same.
+
+        Raises:
+            DataError: One of them was edited or damaged.
+        """
+        with locked(self._lock, alone=False):
+            return disagreeing(self._log.decisions(), self._last_entries())
+
+    def log_head(self) -> Head:
+        """Return the head of the audit log, which shows later that what is decided now was decided."""
+        return self._log.head()
 
     def check(self, study: Study) -> None:
         """Return if the policy asks for no approval, or the study has it.
@@ -112,7 +133,12 @@ class Approvals:
         if self._site.policy.approval == "none":
             return None
         digest = study_hash(study)
-        last = self.standing().get(digest)
+        with locked(self._lock, alone=False):
+            noted, entry = self._log.decisions().get(digest), self._last_entries().get(digest)
+        if not agrees(noted, entry):
+            what = "the approvals do not hold what the audit log has as the newest decision on this study"
+            return self._refusal(DISAGREES, what, study, digest)
+        last = None if entry is None else _decision(entry)
         if last is None:
             return self._refusal("SITE-E220", "the hospital has not approved this study", study, digest)
         if last.action == "withdraw":
@@ -134,8 +160,9 @@ class Approvals:
             wire_version=WIRE_VERSION,
             code=code_hash(),
             policy=policy_hash(self._site.policy),
+            fedfm=version("fedfm"),
         )
-        self._chain.append(asdict(decision))
+        self._write(decision)
         (self._pending / f"{decision.study}.json").unlink(missing_ok=True)
         return decision
 
@@ -148,7 +175,7 @@ class Approvals:
         approved = {digest: last for digest, last in self.standing().items() if last.action == "approve"}
         last = approved[self._one_of(approved, prefix)]
         decision = replace(last, time=now.isoformat(timespec="seconds"), action="withdraw", by=_name(by))
-        self._chain.append(asdict(decision))
+        self._write(decision)
         return decision
 
     def pending(self) -> dict[str, Study]:
@@ -170,6 +197,16 @@ class Approvals:
         digest = self._one_of({**pending, **decided}, prefix)
         return pending[digest] if digest in pending else study_from_json(decided[digest].resolved)
 
+    def _last_entries(self) -> dict[str, Entry]:
+        return {str(entry["study"]): entry for entry in self._chain.read()}
+
+    def _write(self, decision: Decision) -> None:
+        """Write a decision into both files; who is ended between them leaves a study that is refused until decided."""
+        with locked(self._lock, alone=True):
+            self._log.head()  # a damaged log is found before anything is written
+            entry = self._chain.append(asdict(decision))
+            self._log.decided(decision.action, entry, study=decision.study)
+
     def _one_of(self, digests: Collection[str], prefix: str) -> str:
         usable = len(prefix) >= _SHORTEST_PREFIX and re.fullmatch(r"[0-9a-f]+", prefix)
         matching = [digest for digest in digests if digest.startswith(prefix)] if usable else []
@@ -185,12 +222,13 @@ class Approvals:
         return matching[0]
 
     def _refusal(self, code: str, what: str, study: Study, digest: str) -> PolicyError:
+        first = f"puts back the newest {FILE}, or " if code == DISAGREES else ""
         return PolicyError(
             code,
             what,
             where=f"approvals of {self._site.id}",
             found=f"{study.name}, hash {digest[:12]}",
-            fix=f"the hospital looks at it and decides: fedfm-site approve SITE_FILE {digest[:12]}",
+            fix=f"the hospital {first}looks at it and decides: fedfm-site approve SITE_FILE {digest[:12]}",
         )
 
     def _keep_pending(self, study: Study, digest: str) -> None:
@@ -201,6 +239,11 @@ class Approvals:
         files = sorted(self._pending.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         for old in files[:-MOST_PENDING]:
             old.unlink(missing_ok=True)
+
+
+def _decision(entry: Entry) -> Decision:
+    """Return the decision of an entry; one of an earlier release has no release in it."""
+    return Decision(**{name: entry[name] for name in Decision.__annotations__ if name in entry})
 
 
 def _read_pending(path: Path) -> Study:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from client_app.ledger import Charge, Ledger, Limits, Split
 from fedfm.config.compose import study_to_json
 from fedfm.config.site import Site
 from fedfm.config.study import Study
+from fedfm.errors import PolicyError
 from fedfm.plan import Plan
 from fedfm.privacy import Release
 from fedfm.wire import PrivacySpent, Request
@@ -30,6 +32,7 @@ class Round:
         prepared: Model and data, warm.
         request: What was asked.
         clock: Seconds, of which only differences count.
+        deadline: What the clock says when the minutes of this request are over, whatever it trains.
     """
 
     site: Site
@@ -39,11 +42,28 @@ class Round:
     prepared: Prepared
     request: Request
     clock: Callable[[], float] = time.monotonic
+    deadline: float = math.inf
 
     @property
     def private(self) -> bool:
         """Whether the study has a privacy mechanism."""
         return self.study.privacy.mechanism != "none"
+
+    def check_time(self) -> None:
+        """Return while the minutes that the policy gives to one request last.
+
+        Raises:
+            PolicyError: They are over; what was charged stays charged.
+        """
+        if self.clock() > self.deadline:
+            raise PolicyError(
+                "SITE-E223",
+                "a round of training took longer than the site allows, and was ended",
+                where=f"policy of {self.site.id}",
+                allowed=f"max_minutes_per_round {self.site.policy.max_minutes_per_round:g}",
+                fix="lower training.local_steps or training.sample_rate, leave out baseline=alone or personal=ditto, "
+                "or let the hospital allow more",
+            )
 
     def kept(self, what: str, suffix: str = ".json", *, of: Sequence[str] = ()) -> Path:
         """Return the file of what is made once, or kept over rounds: of this run, this study and this cohort.

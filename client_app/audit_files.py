@@ -1,30 +1,27 @@
 """A site's sealed files, verified where they lie or in a copy, and that copy. Free of torch.
 
-A copy is a folder or a ``.zip``: the files as they are, ``heads.json`` with the length and the last seal of each, and
-``SHA256SUMS``. It holds kinds, sizes, hashes and charges, as the files themselves do; nothing of a patient.
+A copy (``client_app.audit_copy``) holds the files as they are, ``heads.json`` with the length and the last seal of
+each, and ``SHA256SUMS``. It holds kinds, sizes, hashes and charges, as the files themselves do; nothing of a patient.
+What approvals and audit log say of each other is held together as well.
 """
 
 import datetime
-import hashlib
 import json
-import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from client_app import approvals, audit_log
-from client_app.chain import Chain
+from client_app.audit_copy import HEADS, SUMS, read, sums, unusable, write
+from client_app.chain import Chain, Entry
 from client_app.own_files import ledger_name
 from client_app.seals import START, line_of, verified
 from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
 from fedfm.errors import DataError
 from fedfm.wire import Head
-
-HEADS, SUMS = "heads.json", "SHA256SUMS"
-
-_LARGEST = 2**30  # bytes of one file of a copy; who verifies may have been sent anything
 
 
 @dataclass(frozen=True)
@@ -33,19 +30,23 @@ class Verified:
 
     Attributes:
         name: Of the file.
-        head: Length and last seal, as far as the file is whole.
-        problem: Why it is not; names the line. None where it is whole.
-        seals: Seal of each entry that is whole, in order.
+        problem: Why it is not whole, or not what the others say of it; names the line. None where it is.
+        entries: Each entry that is whole, in order.
     """
 
     name: str
-    head: Head
-    problem: DataError | None
-    seals: tuple[str, ...]
+    problem: DataError | None = None
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def head(self) -> Head:
+        """Length and last seal, as far as the file is whole."""
+        return Head(len(self.entries), str(self.entries[-1]["seal"])) if self.entries else Head()
 
     def holds(self, anchor: Head) -> bool:
         """Whether the file is whole and goes on from this head, which was told before."""
-        return self.problem is None and self.seals[anchor.entries - 1 : anchor.entries] == (anchor.seal,)
+        there = self.entries[anchor.entries - 1 : anchor.entries]
+        return self.problem is None and [entry["seal"] for entry in there] == [anchor.seal]
 
 
 def of_site(site: Site) -> list[Verified]:
@@ -54,7 +55,7 @@ def of_site(site: Site) -> list[Verified]:
     Raises:
         DataError: A file cannot be read (SITE-E150).
     """
-    return [_verified(name, chain) for name, chain in _chains(site).items()]
+    return _with_decisions(_found(site))
 
 
 def of_copy(path: Path) -> list[Verified]:
@@ -63,23 +64,25 @@ def of_copy(path: Path) -> list[Verified]:
     Raises:
         DataError: The copy cannot be read, or is no copy (SITE-E154).
     """
-    content = _read(path)
-    return [_of_bytes(name, content[name], path) for name in sorted(content) if name.endswith(".jsonl")] + [
-        _of_list(content, path)
-    ]
+    content = read(path)
+    if audit_log.FILE not in content:
+        raise unusable("read", path, "no copy of an audit log")
+    found = [_of_bytes(name, content[name], path) for name in sorted(content) if name.endswith(".jsonl")]
+    return [*_with_decisions(found), _of_heads(content[HEADS], found, path), _of_list(content, path)]
 
 
 def export(site: Site, path: Path) -> list[Verified]:
     """Write a copy of the site's sealed files, as one ``.zip`` or as a folder; return what was found of them.
 
     Raises:
-        DataError: A file is damaged, or the copy cannot be written; nothing is overwritten.
+        DataError: A file is damaged, or the copy cannot be written; nothing is overwritten. That approvals and audit
+            log disagree keeps nothing back: whoever verifies the copy finds it.
     """
-    found = of_site(site)
+    found = _found(site)
     for one in found:
         if one.problem is not None:
             raise one.problem
-    content = {name: b"".join(map(line_of, chain.read())) for name, chain in _chains(site).items()}
+    content = {one.name: b"".join(map(line_of, one.entries)) for one in found}
     told = {
         "site": site.id,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -88,11 +91,8 @@ def export(site: Site, path: Path) -> list[Verified]:
         "heads": {one.name: one.head._asdict() for one in found},
     }
     content[HEADS] = json.dumps(told, indent=2).encode() + b"\n"
-    content[SUMS] = _sums(content)
-    try:
-        _write(path, content)
-    except OSError as error:
-        raise _unusable("written", path, error.strerror or type(error).__name__) from error
+    content[SUMS] = sums(content)
+    write(path, content)
     return found
 
 
@@ -101,92 +101,81 @@ def is_copy(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".zip"
 
 
-def _chains(site: Site) -> dict[str, Chain]:
+def _found(site: Site) -> list[Verified]:
     folder = Path(site.state)
     names = [audit_log.FILE, ledger_name(site.cohort or site.id)]
     names += [approvals.FILE] if (folder / approvals.FILE).exists() else []
-    return {name: Chain(folder / name) for name in names}
+    return [_verified(name, Chain(folder / name)) for name in names]
 
 
 def _verified(name: str, chain: Chain) -> Verified:
     try:
-        entries, problem = chain.read(), None
+        return Verified(name, entries=tuple(chain.read()))
     except DataError as error:
         if error.code != "SITE-E115":
             raise
-        entries, problem = [], error
-    seals = tuple(str(entry["seal"]) for entry in entries)
-    return Verified(name, Head(len(seals), seals[-1]) if seals else Head(), problem, seals)
+        return Verified(name, error)
 
 
 def _of_bytes(name: str, content: bytes, path: Path) -> Verified:
-    seals: list[str] = []
+    entries: list[Entry] = []
     problem = None
     try:
         for entry, _ in verified(content, START, first=1, path=path / name):
-            seals.append(str(entry["seal"]))
+            entries.append(entry)
     except DataError as error:
         problem = error
-    return Verified(name, Head(len(seals), seals[-1]) if seals else Head(), problem, tuple(seals))
+    return Verified(name, problem, tuple(entries))
+
+
+def _with_decisions(found: list[Verified]) -> list[Verified]:
+    """Return what was found, with the approvals as a problem where they do not hold what the audit log says of them."""
+    of = {one.name: one for one in found}
+    log, kept = of[audit_log.FILE], of.get(approvals.FILE, Verified(approvals.FILE))
+    last = {str(entry.get("study")): entry for entry in kept.entries}
+    if log.problem or kept.problem or not audit_log.disagreeing(audit_log.newest_decisions(log.entries), last):
+        return found
+    problem = DataError(
+        approvals.DISAGREES,
+        "the approvals do not hold what the audit log has as the newest decision on a study",
+        where=kept.name,
+        fix="put back the newest copy of the approvals, or decide anew: fedfm-site approve SITE_FILE names the studies",
+    )
+    return [one for one in found if one.name != kept.name] + [replace(kept, problem=problem)]
+
+
+def _of_heads(content: bytes, found: list[Verified], path: Path) -> Verified:
+    """Say whether the files are as long, and end with the seals, as the copy states: they are anchors of their own."""
+    stated, has = _stated(content), {one.name: one.head._asdict() for one in found}
+    if stated == has:
+        return Verified(HEADS)
+    wrong = [name for name in sorted({*stated, *has}) if stated.get(name) != has.get(name)]
+    problem = DataError(
+        "SITE-E115",
+        "the files of the copy do not end where it says that they do",
+        where=str(path / HEADS),
+        found=", ".join(wrong)[:200],
+        fix="ask the site for another copy",
+    )
+    return Verified(HEADS, problem)
+
+
+def _stated(content: bytes) -> Mapping[str, Any]:
+    try:
+        heads = json.loads(content)["heads"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    return heads if isinstance(heads, dict) else {}
 
 
 def _of_list(content: Mapping[str, bytes], path: Path) -> Verified:
     """Say whether the files are those that the copy lists, by their hashes."""
-    listed = {name: data for name, data in content.items() if name != SUMS}
-    problem = None
-    if _sums(listed) != content[SUMS]:
-        problem = DataError(
-            "SITE-E115",
-            "the files of the copy are not those that it lists",
-            where=str(path / SUMS),
-            fix="ask the site for another copy; sha256sum -c names the file",
-        )
-    return Verified(SUMS, Head(), problem, ())
-
-
-def _sums(content: Mapping[str, bytes]) -> bytes:
-    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(content.items())).encode()
-
-
-def _write(path: Path, content: Mapping[str, bytes]) -> None:
-    if path.suffix != ".zip":
-        path.mkdir(parents=True)
-        for name, data in content.items():
-            (path / name).write_bytes(data)
-        return
-    with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as copy:
-        for name, data in content.items():
-            copy.writestr(name, data)
-
-
-def _read(path: Path) -> dict[str, bytes]:
-    try:
-        content = dict(_files(path))
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise _unusable("read", path, getattr(error, "strerror", None) or type(error).__name__) from error
-    if not {audit_log.FILE, HEADS, SUMS} <= set(content):
-        raise _unusable("read", path, "no copy of an audit log")
-    return content
-
-
-def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    if path.is_dir():
-        yield from ((file.name, file.read_bytes()) for file in sorted(path.iterdir()) if file.is_file())
-        return
-    with zipfile.ZipFile(path) as copy:
-        for member in copy.infolist():
-            if member.file_size > _LARGEST:
-                raise OSError(None, "a file that is too large")
-            yield member.filename, copy.read(member)
-
-
-def _unusable(how: str, path: Path, found: str) -> DataError:
-    return DataError(
-        "SITE-E154",
-        f"a copy of the audit log cannot be {how}",
-        where=str(path),
-        found=found,
-        fix="name a new file ending in .zip, or a new folder, that this user may write"
-        if how == "written"
-        else "name what fedfm-site audit export has written",
+    if sums({name: data for name, data in content.items() if name != SUMS}) == content[SUMS]:
+        return Verified(SUMS)
+    problem = DataError(
+        "SITE-E115",
+        "the files of the copy are not those that it lists",
+        where=str(path / SUMS),
+        fix="ask the site for another copy; sha256sum -c names the file",
     )
+    return Verified(SUMS, problem)

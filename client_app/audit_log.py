@@ -1,4 +1,4 @@
-"""What entered this hospital's trainer and what left it: kinds, sizes and hashes, never content.
+"""What entered this hospital's trainer, what left it and what its people decided: kinds, sizes, hashes, never content.
 
 Its head, the length and the last seal, leaves with each answer and comes back with each request: a log that was cut,
 or replaced by an older copy, does not hold the head that was told of it.
@@ -7,10 +7,14 @@ or replaced by an older copy, does not hold the head that was told of it.
 import datetime
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from client_app.chain import Chain, Entry
+from client_app.seals import line_of
+from fedfm.config.policy import policy_hash
+from fedfm.config.site import Site
 from fedfm.errors import PolicyError
 from fedfm.wire import Head
 
@@ -29,6 +33,8 @@ class AuditLog:
         self._chain = Chain(folder / FILE)
         self._beside = dict(beside or {})
         self._one_at_a_time = threading.Lock()
+        self._decisions: dict[str, Entry] = {}
+        self._seen = 0
 
     def entries(self) -> list[Entry]:
         """Return all entries, oldest first.
@@ -43,6 +49,14 @@ class AuditLog:
         """Return the number of entries, and the seal of the last; raises like ``entries``."""
         with self._one_at_a_time:
             return self._chain.head()
+
+    def decisions(self) -> dict[str, Entry]:
+        """Return the newest entry about a decision on each study, by its hash; raises like ``entries``."""
+        with self._one_at_a_time:
+            found = self._chain.read()
+            self._decisions |= newest_decisions(found[self._seen :])
+            self._seen = len(found)
+            return dict(self._decisions)
 
     def check_not_older(self, head: Head) -> None:
         """Refuse to go on with a log that is older than what the coordinator has heard of it.
@@ -66,22 +80,58 @@ class AuditLog:
 
     def entered(self, kind: str, payload: bytes, *, run: str, round_: int) -> None:
         """Record that a request arrived, before anything is done about it."""
-        self._record("entered", kind, payload, run, round_)
+        self._record("entered", kind, payload, run=run, round=round_)
 
     def left(self, kind: str, payload: bytes, *, run: str, round_: int) -> None:
         """Record a reply, before it is handed over."""
-        self._record("left", kind, payload, run, round_)
+        self._record("left", kind, payload, run=run, round=round_)
 
-    def _record(self, direction: str, kind: str, payload: bytes, run: str, round_: int) -> None:
+    def decided(self, action: str, decision: Entry, *, study: str) -> None:
+        """Record a decision on a study, after it stands in the approvals: by its hash, so that no other passes for it.
+
+        Args:
+            action: ``approve`` or ``withdraw``.
+            decision: The entry of the approvals.
+            study: SHA-256 of the resolved study.
+        """
+        self._record("decided", action, line_of(decision), run="", round=0, study=study)
+
+    def _record(self, direction: str, kind: str, payload: bytes, **of: str | int) -> None:
         entry = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "direction": direction,
             "kind": kind,
-            "run": run,
-            "round": round_,
+            **of,
             "bytes": len(payload),
             "sha256": hashlib.sha256(payload).hexdigest(),
             **self._beside,
         }
         with self._one_at_a_time:
             self._chain.append(entry)
+
+
+def log_of(site: Site) -> AuditLog:
+    """Return the audit log of a site; every entry says which release and which policy judged."""
+    return AuditLog(Path(site.state), beside={"fedfm": version("fedfm"), "policy": policy_hash(site.policy)})
+
+
+def newest_decisions(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Return the last entry about a decision on each study, by the study's hash, among entries of an audit log."""
+    return {str(entry.get("study")): entry for entry in entries if entry.get("direction") == "decided"}
+
+
+def disagreeing(noted: Mapping[str, Entry], kept: Mapping[str, Entry]) -> tuple[str, ...]:
+    """Return the hashes of studies of which approvals and audit log do not say the same.
+
+    Args:
+        noted: The newest decision on each study, by its hash, as the audit log has it.
+        kept: The last entry about each study, by its hash, as the approvals have it.
+    """
+    return tuple(sorted(study for study in {*noted, *kept} if not agrees(noted.get(study), kept.get(study))))
+
+
+def agrees(noted: Entry | None, kept: Entry | None) -> bool:
+    """Whether the audit log's newest decision on a study is the last one that the approvals hold; None for none."""
+    if noted is None or kept is None:
+        return noted is kept
+    return bool(noted.get("sha256") == hashlib.sha256(line_of(kept)).hexdigest())

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client_app.ledger import SPLITS, Charge, Split, ledger_of
+from client_app.plain import plain
 from client_app.site import own_delta
 from fedfm.config.site import Site
 from fedfm.privacy import epsilon
@@ -119,7 +120,7 @@ def tables(told: Spending) -> Iterator[Table]:
     yield _by_run(told)
     table = _table("Epsilon by purpose", "purpose", "releases", *SPLITS)
     for part in told.purposes:
-        table.add_row(Text(part.name[0]), str(sum(part.releases.values())), *_cells(part.spent))
+        table.add_row(Text(plain(part.name[0])), str(sum(part.releases.values())), *_cells(part.spent))
     yield table
     table = _table("Epsilon at other deltas", "delta", *SPLITS)
     for delta, spent in told.at.items():
@@ -142,7 +143,7 @@ def _by_run(told: Spending) -> Table:
         whose = run if run.endswith(study) else f"{run} ({study})"
         releases = ", ".join(f"{count} {purpose}" for purpose, count in part.releases.items())
         # as plain Text: the coordinator chose these names, and may not style this screen
-        table.add_row(Text(whose), *_cells(part.spent), Text(releases))
+        table.add_row(Text(plain(whose)), *_cells(part.spent), Text(releases))
     return table
 
 

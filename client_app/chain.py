@@ -63,7 +63,7 @@ class Chain:
             except FileNotFoundError:
                 self._verify(b"")
                 return self._entries
-            with _locked(file, fcntl.LOCK_SH):
+            with _held(file, fcntl.LOCK_SH):
                 self._verify(_bytes_of(file))
         return self._entries
 
@@ -94,8 +94,8 @@ class Chain:
         fix = "free disk space, or give the trainer's user write access to the folder"
         with _explained(self.path, "cannot write", fix):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            with _locked(file, fcntl.LOCK_EX):
+            file = _made(self.path, os.O_RDWR | os.O_APPEND)
+            with _held(file, fcntl.LOCK_EX):
                 self._finish(file, self._verify(_bytes_of(file)))
                 if check is not None:
                     check(self._entries)
@@ -147,8 +147,11 @@ class Chain:
         a draft is lost with it, a torn line is refused instead of finished.
         """
         try:
-            with self._draft.open("wb", buffering=0) as draft:
-                _write_all(draft.fileno(), line)
+            draft = _made(self._draft, os.O_WRONLY | os.O_TRUNC)
+            try:
+                _write_all(draft, line)
+            finally:
+                os.close(draft)
             _write_all(file, line)
             os.fsync(file)
             if not self._is_folder_synced:  # a file that was made is found again only then
@@ -161,6 +164,38 @@ class Chain:
 
 
 @contextmanager
+def locked(path: Path, *, alone: bool) -> Iterator[None]:
+    """Hold a lock across processes on a file that only serves for it, over what several sealed files say together.
+
+    Args:
+        path: The file; made with its folder for who writes. Who reads, where there is none, needs no lock.
+        alone: Whether nobody else may hold it meanwhile: to write; else to read.
+
+    Raises:
+        DataError: It cannot be made or opened.
+    """
+    with _explained(path, "cannot lock", "give the trainer's user write access to the folder"):
+        if alone:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        file = _made(path, os.O_RDONLY) if alone or path.exists() else None
+    if file is None:
+        yield
+        return
+    with _held(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+        yield
+
+
+def _made(path: Path, how: int) -> int:
+    """Open a file, made where it does not exist: by root for the folder's owner, whose trainer goes on with it."""
+    is_new = not path.exists()
+    file = os.open(path, how | os.O_CREAT, 0o644)
+    if is_new and os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(file, folder.st_uid, folder.st_gid)
+    return file
+
+
+@contextmanager
 def _explained(path: Path, what: str, fix: str) -> Iterator[None]:
     try:
         yield
@@ -170,7 +205,7 @@ def _explained(path: Path, what: str, fix: str) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(file: int, kind: int) -> Iterator[None]:
+def _held(file: int, kind: int) -> Iterator[None]:
     """Hold a lock on an open file, and close it afterwards."""
     try:
         fcntl.flock(file, kind)

@@ -21,6 +21,7 @@ from client_app import own_files
 from client_app.asked import Round
 from client_app.baseline import kept_alone, load_alone
 from client_app.personal import kept_personal
+from client_app.plain import plain
 from client_app.rounds import load_received
 from client_app.scores import logits_of, owners_of, positive_of, probabilities_of
 from fedfm.config.site import Site
@@ -114,7 +115,7 @@ def tables(told: Sequence[Compared]) -> Iterator[Table]:
     """Yield one table for each run."""
     for one in told:
         # as plain Text: the coordinator chose these names, and may not style this screen
-        title = Text(f"{one.run} ({one.study}): {one.patients} test patients, {one.time[:10]}")
+        title = Text(f"{plain(one.run)} ({one.study}): {one.patients} test patients, {one.time[:10]}")
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in ("model", "accuracy", "AUROC"):
             table.add_column(name, justify="left" if name == "model" else "right")

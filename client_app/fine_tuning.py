@@ -14,7 +14,6 @@ from client_app.private_step import Mechanism
 from client_app.sampling import Uniform
 from client_app.training import Cohort, open_steps, private_steps, pull, trained
 from fedfm.config.study import Training
-from fedfm.errors import PolicyError
 
 
 def fine_tune(asked: Round, cohort: Cohort, *, noise_multiplier: float, number: int) -> None:
@@ -41,23 +40,15 @@ def steps(asked: Round, cohort: Cohort, *, noise_multiplier: float, number: int)
     """Take the steps of one round on the model that is loaded and yield after each. Exhaust or close it.
 
     Arguments are those of ``fine_tune``. The clock is read once a step, between two of them, so that a step is not
-    slower; the one that is under way when the time is over is finished, and nothing is made of it.
+    slower; the one that is under way when the time is over is finished, and nothing is made of it. Every training
+    of a request has the same deadline: one more, alone or beside, has no minutes of its own.
 
     Raises:
-        PolicyError: It took longer than the policy allows.
+        PolicyError: The request took longer than the policy allows.
     """
-    minutes = asked.site.policy.max_minutes_per_round
-    end = asked.clock() + 60 * minutes
     with closing(_unlimited(asked, cohort, noise_multiplier=noise_multiplier, number=number)) as taken:
         for _ in taken:
-            if asked.clock() > end:
-                raise PolicyError(
-                    "SITE-E223",
-                    "a round of training took longer than the site allows, and was ended",
-                    where=f"policy of {asked.site.id}",
-                    allowed=f"max_minutes_per_round {minutes:g}",
-                    fix="lower training.local_steps or training.sample_rate, or let the hospital allow more",
-                )
+            asked.check_time()
             yield
 
 

@@ -44,6 +44,7 @@ def train(asked: Round) -> TrainReply:
         FedFMError: The site refuses. What was charged before stays charged.
     """
     started = time.monotonic()
+    asked.check_time()  # loading model and data may have taken all of it, and nothing is charged yet
     model = asked.prepared.model
     load_received(asked)  # Algorithm 1, line 7
     before = trainable(model)

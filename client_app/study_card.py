@@ -4,12 +4,14 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 from client_app.approvals import Approvals, Decision, study_hash
 from client_app.installed import code_hash
 from client_app.ledger import SPLITS, Charge, Split, ledger_of
 from client_app.site import agreed_plan, refusals
+from client_app.study_words import differing
 from fedfm import privacy
 from fedfm.config.compose import study_to_json
 from fedfm.config.policy import policy_hash, task_hash
@@ -65,7 +67,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Change:
-    """A setting that differs from the last approved study; None stands for a setting that one of them lacks."""
+    """A setting that differs from the last approved study, or from its default; None where one of them has none."""
 
     setting: str
     old: Any
@@ -81,6 +83,7 @@ class Card:
         study: As the trainer reads it.
         hashes: ``study``, ``task``, ``code`` and ``policy`` to their SHA-256.
         wire_version: Version of the messages here.
+        fedfm: Release that is installed here.
         delta: Chance of failure that epsilons are stated at; None where no plan can be made.
         leaving: Every kind of release; empty where no plan can be made.
         spent: Epsilon of each split; empty where no plan can be made.
@@ -88,12 +91,14 @@ class Card:
         warnings: Of what else a person should know before agreeing.
         last: The approval that it is compared with: of the study of this name, else the last one.
         changes: Setting by setting, what differs from that.
+        differing: Setting by setting, what differs from the defaults; ``old`` is None where there is none.
     """
 
     site: str
     study: Study
     hashes: dict[str, str]
     wire_version: int
+    fedfm: str
     delta: float | None
     leaving: tuple[Leaving, ...]
     spent: tuple[Spent, ...]
@@ -101,6 +106,7 @@ class Card:
     warnings: tuple[str, ...]
     last: Decision | None
     changes: tuple[Change, ...]
+    differing: tuple[Change, ...]
 
 
 def card_of(site: Site, study: Study, approvals: Approvals) -> Card:
@@ -111,7 +117,7 @@ def card_of(site: Site, study: Study, approvals: Approvals) -> Card:
     """
     made, refused = _judged(site, study)
     spent = () if made is None else tuple(spent_of(site, study, made, ledger_of(site).charges()))
-    last = _last(approvals.decisions(), study)
+    last, resolved = _last(approvals.decisions(), study), json.loads(study_to_json(study))
     return Card(
         site=site.id,
         study=study,
@@ -122,13 +128,15 @@ def card_of(site: Site, study: Study, approvals: Approvals) -> Card:
             "policy": policy_hash(site.policy),
         },
         wire_version=WIRE_VERSION,
+        fedfm=version("fedfm"),
         delta=None if made is None else made.delta,
         leaving=() if made is None else tuple(_leaving(study, made)),
         spent=spent,
         refusals=tuple(refused),
         warnings=tuple(_beyond(spent)),
         last=last,
-        changes=() if last is None else tuple(changes(json.loads(last.resolved), json.loads(study_to_json(study)))),
+        changes=() if last is None else tuple(changes(json.loads(last.resolved), resolved)),
+        differing=tuple(Change(*found) for found in differing(study, resolved)),
     )
 
 

@@ -1,6 +1,5 @@
 """How a study is shown to the person who approves it: plain words, at most 100 columns, nothing of a patient."""
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from client_app.study_card import Card, Leaving, Spent
+from client_app.plain import plain
+from client_app.study_card import Card, Change, Leaving, Spent
+from client_app.study_words import words_of
 from fedfm.config.study import Study
 
 _WHAT = {
@@ -34,7 +35,7 @@ _WHAT = {
 }
 """Field of a plan to what it releases, in words."""
 
-_LONGEST, _LONGEST_VALUE = 600, 60  # letters of a text, and of a changed value, that a person gets to see
+_LONGEST_VALUE = 60  # letters of a changed value that a person gets to see
 _MOST_CHANGES = 60
 
 
@@ -42,6 +43,9 @@ def page(card: Card) -> Iterator[RenderableType]:
     """Yield the parts of the page, from what the study is for to why it would be refused."""
     yield _heading(f"Study {card.study.name}, asked of {card.site}")
     yield _pairs(_facts(card))
+    yield _note(_NOT_THE_CODE)
+    yield _heading("What it asks for, in plain words")
+    yield _pairs(words_of(card.study))
     if card.leaving:
         yield _heading("What leaves this hospital, of whom, and its noise")
         yield _releases(card.leaving, card.study)
@@ -54,22 +58,14 @@ def page(card: Card) -> Iterator[RenderableType]:
         yield _epsilons(card.spent)
         yield _note("The study's figures hold when every round runs once. Each further run of it spends anew.")
         yield from map(_note, card.warnings)
+    yield _heading("Settings that are not the defaults, or have none")
+    yield _changed(card.differing, "default", "here")
+    yield _note("Of long values the beginning is shown; --json has all.")
     yield _heading("What differs from the last approved study")
     yield from _difference(card)
     if card.refusals:
         yield _heading("The policy refuses this study")
         yield from (_note(plain(refusal)) for refusal in card.refusals)
-
-
-def plain(text: str, *, most: int = _LONGEST) -> str:
-    """Return a coordinator's text on one line, with nothing in it that a terminal acts on or that hides.
-
-    Of a long one the beginning: it must not scroll the rest of the page away. Its hash tells it from others.
-    """
-    line = "".join(letter if letter.isprintable() else "·" for letter in " ".join(text.split()))
-    if len(line) <= most:
-        return line
-    return f"{line[: most - 20]}... ({len(text)} letters, {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _facts(card: Card) -> Iterator[tuple[str, str]]:
@@ -90,7 +86,14 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
         ("policy", "policy hash"),
     ):
         yield told, card.hashes[name]
-    yield "wire version", str(card.wire_version)
+    yield "wire version", f"{card.wire_version}, of fedfm {card.fedfm}"
+
+
+_NOT_THE_CODE = (
+    "What you approve is every setting of the study, under this wire version. It is not the code: release and code "
+    "hash are noted with your decision, and told here the next time where they have changed. What binds the code is "
+    "the image that you run, by its digest: docs/how-to/approve-a-study.md."
+)
 
 
 def _training(study: Study) -> str:
@@ -138,18 +141,24 @@ def _difference(card: Card) -> Iterator[RenderableType]:
         yield _note("Nothing has been approved here before.")
         return
     yield _note(f"Compared with {card.last.name}, approved {card.last.time[:10]} by {card.last.by}.")
+    if card.last.fedfm not in ("", card.fedfm):
+        yield _note(f"fedfm here has changed since: {card.last.fedfm} -> {card.fedfm}")
     for name, old in (("code", card.last.code), ("policy", card.last.policy)):
         if old != card.hashes[name]:
             yield _note(f"The {name} here has changed since: {old[:12]} -> {card.hashes[name][:12]}")
     if not card.changes:
         yield _note("No setting differs.")
         return
-    table = _table("setting", "then", "now")
-    for change in card.changes[:_MOST_CHANGES]:
-        table.add_row(plain(change.setting), _value(change.old), _value(change.new))
-    yield table
+    yield _changed(card.changes[:_MOST_CHANGES], "then", "now")
     if len(card.changes) > _MOST_CHANGES:
         yield _note(f"And {len(card.changes) - _MOST_CHANGES} more settings; --json has all.")
+
+
+def _changed(found: Sequence[Change], old: str, new: str) -> Table:
+    table = _table("setting", old, new)
+    for change in found:
+        table.add_row(plain(change.setting), _value(change.old), _value(change.new))
+    return table
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - what JSON holds

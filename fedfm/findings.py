@@ -134,14 +134,22 @@ def verdict(examination: Examination) -> str:
 def plain(examination: Examination) -> Examination:
     """Return it with control characters replaced: what others chose may not move a cursor or style a screen."""
     findings = (
-        Finding(_plain(one.group), _plain(one.check), one.status, _plain(one.what), _plain(one.code), _plain(one.fix))
+        Finding(
+            without_controls(one.group),
+            without_controls(one.check),
+            one.status,
+            without_controls(one.what),
+            without_controls(one.code),
+            without_controls(one.fix),
+        )
         for one in examination.findings
     )
-    facts = {_plain(name): _plain(told) for name, told in examination.facts.items()}
-    return Examination(_plain(examination.of), facts, tuple(findings))
+    facts = {without_controls(name): without_controls(told) for name, told in examination.facts.items()}
+    return Examination(without_controls(examination.of), facts, tuple(findings))
 
 
-def _plain(text: str) -> str:
+def without_controls(text: str) -> str:
+    """Return the text with a replacement for each letter that a terminal acts on or does not show; line feeds stay."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 

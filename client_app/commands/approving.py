@@ -15,6 +15,7 @@ from rich.text import Text
 
 from client_app.approvals import Approvals, Decision
 from client_app.commands.console import AsJson, SiteFile, friendly
+from client_app.plain import plain
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -76,11 +77,14 @@ def withdraw(
 ) -> None:
     """Withdraw the approval of a study. From the next request on the trainer refuses it; what was sent stays sent."""
     with friendly():
-        decision = Approvals(load_site(site_file)).withdraw(study, by=by or _who(ask=not as_json), now=_now())
+        approvals = Approvals(load_site(site_file))
+        decision = approvals.withdraw(study, by=by or _who(ask=not as_json), now=_now())
+        head = approvals.log_head()
         if as_json:
-            print_json(_told(decision))
+            print_json(_told(decision) | {"audit": head._asdict()})
         else:
             say(f"withdrawn by {decision.by}: {decision.name}, {decision.study[:12]}")
+            say(f"the audit log has it; note its head, by which that can be shown later:\n  {head.entries}:{head.seal}")
 
 
 def _study_of(named: str, approvals: Approvals) -> Study:
@@ -129,19 +133,22 @@ def _now() -> datetime.datetime:
 
 def _list(site: Site, approvals: Approvals, *, as_json: bool) -> None:
     pending, standing = approvals.pending(), list(approvals.standing().values())
+    wrong = approvals.disagreeing()
     waiting = [{"study": digest, "name": study.name, "purpose": study.purpose} for digest, study in pending.items()]
     if as_json:
         decided = [_told(decision) for decision in standing]
-        print_json({"site": site.id, "approval": site.policy.approval, "pending": waiting, "decided": decided})
+        told = {"site": site.id, "approval": site.policy.approval, "pending": waiting, "decided": decided}
+        print_json(told | {"disagreeing": list(wrong)})
         return
-    from client_app.study_card_page import plain  # noqa: PLC0415 - torch
-
     if site.policy.approval == "none":
         say("policy.approval is none: this site answers every study that stays within its caps.")
     rows = [(one["study"][:12], plain(one["name"]), plain(one["purpose"]) or "not stated") for one in waiting]
     _print_rows(f"{site.id}: waits for approval", ("hash", "study", "purpose"), rows)
     last = [(d.study[:12], plain(d.name), d.action, d.time[:10], d.by, f"wire {d.wire_version}") for d in standing]
     _print_rows(f"{site.id}: decided", ("hash", "study", "decision", "on", "by", "under"), last)
+    if wrong:
+        say(f"not what the audit log has as decided last (SITE-E228): {', '.join(digest[:12] for digest in wrong)}")
+        say("They are refused until somebody decides anew, or puts back the newest approvals.")
     say("Look at one, and decide: fedfm-site approve SITE_FILE HASH; fedfm-site withdraw SITE_FILE HASH")
 
 

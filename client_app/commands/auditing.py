@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
@@ -13,16 +13,20 @@ from rich.text import Text
 
 from client_app.audit_log import FILE, AuditLog
 from client_app.commands.console import AsJson, SiteFile, complain, friendly
+from client_app.plain import plain
 from fedfm.config.compose import load_site
 from fedfm.console import print_json, say
 from fedfm.wire import Head
 
+if TYPE_CHECKING:
+    from client_app.audit_files import Verified
+
 app = typer.Typer(
-    help="What entered and left the trainer: verify that record, show it, or copy it for somebody else to verify.",
+    help="What entered and left the trainer, and what was decided: verify that record, show it, or copy it.",
     no_args_is_help=True,
 )
 
-Directions = click.Choice(["entered", "left"])
+Directions = click.Choice(["entered", "left", "decided"])
 
 
 def _anchor(text: str | None) -> str | None:
@@ -44,7 +48,8 @@ def verify(
     """Verify the seals of audit log, ledger and approvals, and that the log still holds what was told of it before.
 
     Seals show what was edited, dropped or re-ordered. Lines that are missing at the end, or an older copy, show by an
-    anchor alone: the head that the coordinator heard, which stands in the report of each run.
+    anchor alone: the head that the coordinator heard, which stands in the report of each run. The approvals must be
+    those that the audit log tells of, and the files of a copy end as the copy says.
 
     Exit code 0: whole; 1: damaged, or without the anchor; 2: could not be read.
     """
@@ -64,8 +69,7 @@ def verify(
         print_json({"whole": is_whole, "files": files, "anchor": told and {**told._asdict(), "held": is_held}})
     else:
         for one in found:
-            head = f"{one.head.entries}:{one.head.seal}" if one.head.entries else "as listed" if one.seals else "empty"
-            say(f"{one.name:<28} {'DAMAGED' if one.problem else 'whole, ' + head}")
+            say(f"{plain(one.name):<28} {_found(one)}")
         if told is not None:
             say(f"{'anchor':<28} {'held' if is_held else 'NOT HELD: the log was cut, or is an older copy'}")
         complain(*(one.problem for one in found if one.problem is not None))
@@ -81,7 +85,7 @@ def show(
     direction: Annotated[str | None, typer.Option(click_type=Directions, help="Of one way alone.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what entered and what left: kind, run, round, size and hash of each message; never its content."""
+    """Show what entered, what left and what was decided: kind, run, round, size and hash of each; never its content."""
     with friendly():
         site = load_site(site_file)
         found = [
@@ -123,11 +127,20 @@ def _as_table(site: str, entries: list[dict[str, Any]], most: int) -> Table:
     last = entries[-most:]
     title = f"{site}: last {len(last)} of {len(entries)} entries"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("time (UTC)", "way", "kind", "run", "round", "bytes", "sha256"):
-        table.add_column(name, no_wrap=name != "run", overflow="fold")
+    for name in ("time (UTC)", "way", "kind", "run or study", "round", "bytes", "sha256"):
+        table.add_column(name, no_wrap=name != "run or study", overflow="fold")
     for entry in last:
         time = str(entry["time"])[:19].replace("T", " ")
-        cells = [str(entry[name]) for name in ("direction", "kind", "run", "round", "bytes")]
-        # as plain Text: the coordinator chose the name of the run, and may not style this screen
-        table.add_row(time, *map(Text, cells), str(entry["sha256"])[:8])
+        of = f"study {str(entry['study'])[:12]}" if entry["direction"] == "decided" else str(entry["run"])
+        cells = [str(entry["direction"]), str(entry["kind"]), of, str(entry["round"]), str(entry["bytes"])]
+        # as plain Text: the coordinator chose the name of the run, and may neither style this screen nor act on it
+        table.add_row(time, *(Text(plain(cell)) for cell in cells), str(entry["sha256"])[:8])
     return table
+
+
+def _found(one: "Verified") -> str:
+    if one.problem is not None:
+        return "DAMAGED" if one.problem.code == "SITE-E115" else "NOT WHAT WAS DECIDED"
+    if not one.name.endswith(".jsonl"):
+        return "as it says of the files"
+    return f"whole, {one.head.entries}:{one.head.seal}" if one.head.entries else "whole, empty"

@@ -39,6 +39,8 @@ def check(site_file: SiteFile) -> None:
         say(f"  policy     {policy_hash(site.policy)[:12]}, approval {needed}")
         say(f"  table      {len(table.columns)} columns, the {len(named)} that the site file names among them")
         say(f"  ledger     whole, {charges} charges")
-        say(f"  approvals  whole, {decided} decisions; {waiting} studies wait")
+        count = len(approvals.disagreeing())
+        differing = f", {count} NOT AS THE AUDIT LOG HAS THEM (SITE-E228)" if count else ""
+        say(f"  approvals  whole, {decided} decisions{differing}; {waiting} studies wait")
         say(f"  audit log  whole, {entries} entries")
         say("Labels and values are checked when a study asks; only then is it known which it needs.")

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from fedfm.errors import DataError, FedFMError
+from fedfm.findings import without_controls
 from fedfm.private_files import replace_private
 
 SiteFile = Annotated[Path, typer.Argument(help="The hospital's site.yaml.")]
@@ -44,7 +45,7 @@ def friendly() -> Iterator[None]:
 
 
 def complain(*errors: FedFMError) -> None:
-    """Print errors on stderr, each with its parts on lines of their own."""
+    """Print errors on stderr, each with its parts on lines of their own; nothing in them acts on the terminal."""
     console = Console(stderr=True, style="red", highlight=False, markup=False, soft_wrap=True)
     for error in errors:
-        console.print(str(error).replace(" — ", "\n  "))
+        console.print(without_controls(str(error)).replace(" — ", "\n  "))

@@ -31,6 +31,7 @@ def findings(examined: Examined) -> Iterator[Finding]:
         return
     yield _sealed("ledger", ledger.path)
     yield from _audit_log(site)
+    yield from _approvals(site)
     yield from _budget(site)
     if examined.study is not None:
         yield from _study(site, examined.study, charges)
@@ -53,6 +54,20 @@ def _audit_log(site: Site) -> Iterator[Finding]:
         yield from of_error("privacy", "audit log", error)
         return
     yield _sealed("audit log", Path(site.state) / "audit.jsonl")
+
+
+def _approvals(site: Site) -> Iterator[Finding]:
+    try:
+        wrong = Approvals(site).disagreeing()
+    except FedFMError as error:
+        yield from of_error("privacy", "approvals", error)
+        return
+    if wrong:
+        what = f"not what the audit log has as decided last: {', '.join(digest[:12] for digest in wrong)}"
+        fix = "put back the newest approvals.jsonl, or decide anew: fedfm-site approve"
+        yield Finding("privacy", "approvals", "fail", what, "SITE-E228", fix)
+    else:
+        yield Finding("privacy", "approvals", "pass", "as the audit log has them")
 
 
 def _budget(site: Site) -> Iterator[Finding]:

@@ -12,15 +12,12 @@ from pathlib import Path
 
 import grpc
 
-from client_app.audit_log import AuditLog
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.calls import CALLS, Call, packed
 from client_app.trainer.incidents import as_refusal, printable
 from client_app.trainer.incoming import message_of, request_of
 from client_app.trainer.own_words import without_own_words
 from client_app.trainer.warm import Trainer
-from fedfm.config.policy import policy_hash
-from fedfm.config.site import Site
 from fedfm.errors import EngineError, FedFMError, WireError
 from fedfm.wire import WIRE_VERSION, Head
 
@@ -41,7 +38,7 @@ class Service:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._log = AuditLog(Path(trainer.site.state), beside=_judged_by(trainer.site))
+        self._log = trainer.log
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
     def answer(self, name: str, data: bytes) -> bytes:
@@ -146,11 +143,6 @@ def _read(data: bytes) -> pb.Request | WireError:
         return message_of(data)
     except WireError as error:
         return error
-
-
-def _judged_by(site: Site) -> dict[str, str]:
-    """Return what every entry of the audit log says of the judge."""
-    return {"fedfm": version("fedfm"), "policy": policy_hash(site.policy)}
 
 
 def _free(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from client_app import releases, rounds, statistics
 from client_app.approvals import Approvals
 from client_app.asked import Round
+from client_app.audit_log import log_of
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
 from client_app.loss_weights import refuse_unknown
@@ -32,13 +33,14 @@ class Trainer:
 
     Args:
         site: The hospital.
-        clock: Seconds, of which only differences count; limits how long a round of training takes.
+        clock: Seconds, of which only differences count; limits how long the answer to one request may train.
     """
 
     def __init__(self, site: Site, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.site = site
         self.ledger = ledger_of(site)
-        self.approvals = Approvals(site)
+        self.log = log_of(site)
+        self.approvals = Approvals(site, self.log)
         self._clock = clock
         self._lock = threading.Lock()
         self._warm: tuple[str, Prepared] | None = None
@@ -81,6 +83,7 @@ class Trainer:
 
     def _answer(self, request: Request, how: Callable[[Round], Reply], *, allowed: Callable[[Study], range]) -> Reply:
         with self._lock:
+            deadline = self._clock() + 60 * self.site.policy.max_minutes_per_round
             study = study_from_json(request.study)
             check_fields(request, rounds=allowed(study))
             refuse_unknown(study)
@@ -88,7 +91,8 @@ class Trainer:
             planned = agreed_plan(self.site, study)
             self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
-            asked = Round(self.site, study, planned, self.ledger, self._prepared(study), request, self._clock)
+            prepared = self._prepared(study)
+            asked = Round(self.site, study, planned, self.ledger, prepared, request, self._clock, deadline)
             reply = how(asked)
             outgoing.check(reply, asked)
             return reply

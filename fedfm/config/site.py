@@ -109,7 +109,8 @@ class Policy:
     max_local_steps: int = setting(1000, "most steps of a round", unit="steps", low=1)
     max_minutes_per_round: float = setting(
         60.0,
-        "a round of training that takes longer is ended after the step it is in; nothing is sent, the charge stays",
+        "what trains longer, counted from the request on and with all that it trains (baseline=alone, personal=ditto), "
+        "is ended after the step it is in; nothing is sent, the charge stays",
         unit="minutes",
         above=0,
     )

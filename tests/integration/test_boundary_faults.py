@@ -109,13 +109,13 @@ def test_a_full_disk_is_said_and_nothing_leaves(own: Hospital, monkeypatch: pyte
     own.good()
     real, count = AuditLog._record, []
 
-    def full(self: AuditLog, direction: str, *rest: Any) -> None:
+    def full(self: AuditLog, direction: str, *rest: Any, **of: Any) -> None:
         if at in (direction, "both"):
             count.append(1)
             with monkeypatch.context() as patch:
                 patch.setattr("client_app.chain.os.fsync", _no_space)
-                real(self, direction, *rest)
-        real(self, direction, *rest)
+                real(self, direction, *rest, **of)
+        real(self, direction, *rest, **of)
 
     with monkeypatch.context() as patch:
         patch.setattr(AuditLog, "_record", full)

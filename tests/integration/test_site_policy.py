@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client_app import personal
 from client_app.approvals import study_hash
 from client_app.cli import app
 from client_app.ledger import ledger_of
 from client_app.site import agreed_plan
 from client_app.trainer.connect import SocketTrainer
-from client_app.trainer.service import serve
-from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
 from fedfm.config.compose import compose_study, load_site, study_from_json
 from fedfm.config.policy import task_hash
@@ -203,63 +200,6 @@ def test_a_replayed_round_costs_again_and_ends_at_the_cap(
         assert refusal.startswith("SITE-E104 the privacy budget of the total")
     assert 2.0 < ledger.epsilon("train", replies[0].privacy.delta) <= 2.5
     assert asked.trainer.describe(request(0, {}, *EASY)).site == "hospital-a"
-
-
-class Clock:
-    """Seconds that pass only when it is looked at."""
-
-    def __init__(self) -> None:
-        self.now, self.tick = 0.0, 0.0
-
-    def __call__(self) -> float:
-        self.now += self.tick
-        return self.now
-
-
-LONG = "allow_no_privacy: true\n  small_cells: none\n  max_minutes_per_round: 0.5"
-
-
-@pytest.mark.parametrize(
-    ("call", "number", "overrides", "charged"),
-    [
-        ("train", 1, (), {"training"}),
-        ("train", 1, ("privacy=none",), {"training"}),
-        ("train", 1, ("privacy=none", "privacy.max_grad_norm=null", "training.learning_rate=0.1"), {"training"}),
-        ("train", 1, ("personal=ditto",), {"training"}),
-        ("evaluate", 3, ("baseline=alone",), {"evaluation", "groups", "loss", "explanation", "alone"}),
-    ],
-)
-def test_a_round_beyond_its_minutes_is_ended_and_charged_and_the_next_is_answered(
-    tmp_path: Path, start_parameters: Arrays, call: str, number: int, overrides: tuple[str, ...], charged: set[str]
-) -> None:
-    site_file, clock = write_hospital(tmp_path / "a", policy=LONG), Clock()
-    trainer = Trainer(load_site(site_file), clock=clock)
-    server = serve(trainer, tmp_path / "t.sock")
-    try:
-        asked = SocketTrainer(str(tmp_path / "t.sock"))
-        clock.tick = 9.0  # four steps: 36 seconds
-        with pytest.MonkeyPatch.context() as patch:
-            if "personal=ditto" in overrides:  # only the site's own model takes too long, after the update is made
-                clock.tick = 0.0
-                patch.setattr("client_app.rounds.personal.train_beside", slowed(personal.train_beside, clock))
-            with pytest.raises(FedFMError, match=r"SITE-E223 .* max_minutes_per_round 0\.5"):
-                getattr(asked, call)(request(number, start_parameters, *overrides))
-        assert {charge.purpose for charge in trainer.ledger.charges()} - {"check"} == charged
-        assert trainer._warm is not None
-        model = trainer._warm[1].model
-        assert all(getattr(p, name, None) is None for p in model.parameters() for name in ("grad", "summed_grad"))
-        clock.tick = 6.0  # four steps: 24 seconds
-        assert asked.train(request(1, start_parameters, *overrides, run="run-2")).site == "hospital-a"
-    finally:
-        server.stop(grace=None).wait()
-
-
-def slowed(train: Callable[..., None], clock: Clock) -> Callable[..., None]:
-    def slowly(*arguments: Any) -> None:
-        clock.tick = 9.0
-        train(*arguments)
-
-    return slowly
 
 
 def test_a_study_under_another_hash_of_weights_is_refused_and_the_allowed_one_is_loaded(

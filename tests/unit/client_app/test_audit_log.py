@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_app.audit_log import FILE, AuditLog
@@ -25,6 +25,7 @@ def test_many_threads_write_one_whole_log(tmp_path: Path) -> None:
     assert len(AuditLog(tmp_path).entries()) == 160
 
 
+@settings(deadline=None)  # each writes and reads a file
 @given(kept=st.integers(0, 6), told=st.integers(0, 6))
 def test_a_log_holds_exactly_the_heads_that_it_goes_on_from(
     tmp_path_factory: pytest.TempPathFactory, kept: int, told: int

@@ -205,14 +205,15 @@ def test_show_tells_kinds_sizes_and_hashes_and_chooses(site_file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["copy.zip", "copy"])
 def test_a_copy_verifies_by_itself_and_holds_the_record_byte_for_byte(site_file: Path, name: str) -> None:
-    Chain(site_file.parent / "state" / APPROVALS).append({"action": "approve"})
+    entry = Chain(site_file.parent / "state" / APPROVALS).append({"action": "approve", "study": "cd" * 32})
+    AuditLog(site_file.parent / "state").decided("approve", entry, study="cd" * 32)
     copy, anchor = site_file.parent / name, anchor_of(site_file, 8)
     result = run("export", site_file, copy)
     assert result.exit_code == 0, result.output
     content = _content(copy)
     assert set(content) == {FILE, LEDGER, APPROVALS, HEADS, SUMS}
     assert content[FILE] == log_of(site_file).read_bytes()
-    assert json.loads(content[HEADS])["heads"][FILE]["entries"] == 8
+    assert json.loads(content[HEADS])["heads"][FILE]["entries"] == 9
     assert CANARY.encode() not in b"".join(content.values())
     site_file.unlink()
     assert run("verify", copy, "--anchor", anchor).exit_code == 0
