@@ -33,6 +33,7 @@ class Round:
         request: What was asked.
         clock: Seconds, of which only differences count.
         deadline: What the clock says when the minutes of this request are over, whatever it trains.
+        question: Fingerprint of what is asked; empty where it costs nothing.
     """
 
     site: Site
@@ -43,6 +44,7 @@ class Round:
     request: Request
     clock: Callable[[], float] = time.monotonic
     deadline: float = math.inf
+    question: str = ""
 
     @property
     def private(self) -> bool:
@@ -80,12 +82,16 @@ class Round:
         """Return the file of what leaves once in a run, whichever study asks in it."""
         return self._file(what, ".json", [])
 
+    def answer(self, kind: str) -> Path:
+        """Return the file of the answer to this round's question of a kind: one word."""
+        return self._file(f"answer-{kind}-{self.request.round:05d}", ".bin", [])
+
     def _file(self, what: str, suffix: str, of: list[str]) -> Path:
         told = [self.request.run, self.site.cohort or self.site.id, *of]
         return Path(self.site.state) / f"{what}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}{suffix}"
 
     def charge(self, split: Split, purpose: str, release: Release) -> None:
-        """Write a release to the ledger before it is computed.
+        """Write a release to the ledger before it is computed; once for a question that was never answered.
 
         Raises:
             PrivacyBudgetExceeded: Nothing was written, and nothing may be computed.
@@ -104,6 +110,7 @@ class Round:
             unit=wanted.unit,
             division=division(self.site.data.split),
             site=self.site.id,
+            question=self.question,
         )
         self.ledger.charge(charge, limits)
 

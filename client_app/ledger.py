@@ -1,12 +1,14 @@
 """Epsilon spent at this site, over rounds, restarts, runs and studies.
 
 One file per cohort of patients. A charge is on disk before anything is computed, so that a
-crash can only count too much. The splits train, audit and test share no patient: each has
+crash can only count too much; what was charged for an answer that never left is used for the same question once more,
+and for nothing else. The splits train, audit and test share no patient: each has
 its own sum, and no patient spends more than the largest.
 """
 
 import datetime
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,6 +42,7 @@ class Charge:
         unit: Whose presence the release hides, ``"patient"`` or ``"record"``.
         division: Fingerprint of how patients are divided into splits; empty where it is not known.
         site: Id of the site that releases; several sites may share a cohort, but not in one run.
+        question: Fingerprint of the request that this answers; empty where it is not known.
     """
 
     run: str
@@ -51,6 +54,7 @@ class Charge:
     unit: str = "patient"
     division: str = ""
     site: str = ""
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Ledger:
     def __init__(self, folder: Path, cohort: str) -> None:
         self._chain = Chain(folder / ledger_name(cohort))
         self._charges: list[Charge] = []
+        self._entries = 0
+        self._unanswered: set[Charge] = set()
         self._spent: dict[tuple[Split, str | None], _Steps] = defaultdict(lambda: defaultdict(int))
         self._units: set[str] = set()
         self._divisions: set[str] = set()
@@ -118,8 +124,9 @@ class Ledger:
         """Write the charge down, or refuse it.
 
         Guarantees:
-            On return the charge is on disk. After a refusal nothing was written. A repeated
-            charge counts again: whoever asks twice gets two releases.
+            On return the charge is on disk. After a refusal nothing was written. An equal charge for a question that
+            was never answered is this one: the process that wrote it was killed, and nothing has left (``answered``).
+            Any other repeated charge counts again: whoever asks twice gets two releases.
 
         Raises:
             PrivacyBudgetExceeded: The run or the total would pass its limit.
@@ -130,6 +137,8 @@ class Ledger:
 
         def within_limits(entries: list[Entry]) -> None:
             self._take(entries)
+            if charge in self._unanswered:
+                raise _AlreadyChargedError
             self._refuse_another_kind(charge)
             self._refuse_a_second_site(charge)
             for name, run, limit in (("run", charge.run, limits.run), ("total", None, limits.total)):
@@ -138,23 +147,33 @@ class Ledger:
                     raise _beyond(charge, after, limit, limits.delta, name=name)
 
         release = charge.release
-        self._chain.append(
-            {
-                "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "run": charge.run,
-                "study": charge.study,
-                "round": charge.round,
-                "split": charge.split,
-                "purpose": charge.purpose,
-                "noise_multiplier": release.noise_multiplier,
-                "sample_rate": release.sample_rate,
-                "steps": release.steps,
-                "unit": charge.unit,
-                "division": charge.division,
-                "site": charge.site,
-            },
-            check=within_limits,
-        )
+        entry = {
+            "time": _now(),
+            "run": charge.run,
+            "study": charge.study,
+            "round": charge.round,
+            "split": charge.split,
+            "purpose": charge.purpose,
+            "noise_multiplier": release.noise_multiplier,
+            "sample_rate": release.sample_rate,
+            "steps": release.steps,
+            "unit": charge.unit,
+            "division": charge.division,
+            "site": charge.site,
+            "question": charge.question,
+        }
+        with suppress(_AlreadyChargedError):
+            self._chain.append(entry, check=within_limits)
+
+    def answered(self, question: str) -> None:
+        """Note, before it leaves, that a question is answered, be it by a refusal: its charges are used up.
+
+        Raises:
+            DataError: It cannot be written; nothing may leave.
+        """
+        self._take(self._chain.read())
+        if any(charge.question == question for charge in self._unanswered):
+            self._chain.append({"time": _now(), "answered": question})
 
     def _refuse_another_kind(self, charge: Charge) -> None:
         """One sum is right for one unit and one division: who moves from one split to another spends in both."""
@@ -186,8 +205,14 @@ class Ledger:
 
     def _take(self, entries: list[Entry]) -> None:
         """Add up what is new."""
-        for entry in entries[len(self._charges) :]:
+        for entry in entries[self._entries :]:
+            self._entries += 1
+            if "answered" in entry:
+                self._unanswered = {one for one in self._unanswered if one.question != entry["answered"]}
+                continue
             charge = _charge(entry)
+            if charge.question:
+                self._unanswered.add(charge)
             self._charges.append(charge)
             self._units.add(charge.unit)
             self._divisions.add(charge.division)
@@ -198,6 +223,14 @@ class Ledger:
 
     def _history(self, split: Split, run: str | None) -> list[Release]:
         return [Release(noise, rate, steps) for (noise, rate), steps in self._spent[split, run].items()]
+
+
+class _AlreadyChargedError(Exception):
+    """Ends an append before anything is written."""
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def ledger_of(site: Site) -> Ledger:
@@ -233,4 +266,5 @@ def _charge(entry: Entry) -> Charge:
         unit=entry.get("unit", "patient"),  # entries of a release that did not note it
         division=entry.get("division", ""),
         site=entry.get("site", ""),
+        question=entry.get("question", ""),
     )

@@ -14,6 +14,7 @@ from client_app.ledger import ledger_of
 from client_app.loss_weights import refuse_unknown
 from client_app.site import accept, agreed_plan
 from client_app.trainer import outgoing
+from client_app.trainer.answered import EVALUATE, TRAIN, once, question_of
 from client_app.trainer.incoming import check_fields
 from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.site import Site
@@ -51,7 +52,7 @@ class Trainer:
         Raises:
             FedFMError: The site refuses or cannot take part; nothing was spent.
         """
-        return self._answer(request, rounds.describe, allowed=_any_round)
+        return self._answer(request, "describe", rounds.describe, allowed=_any_round)
 
     def summarise(self, request: Request) -> SummariseReply:
         """Answer with sums over training patients, before round 1.
@@ -59,29 +60,37 @@ class Trainer:
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
-        return self._answer(request, statistics.summarise, allowed=_any_round)
+        return self._answer(request, "summarise", statistics.summarise, allowed=_any_round)
 
     def train(self, request: Request) -> TrainReply:
-        """Answer with the update of one round.
+        """Answer with the update of one round; asked the same again, with the same one, which costs nothing.
 
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
         return self._answer(
-            request, lambda asked: rounds.train(statistics.standardized(asked)), allowed=_training_rounds
+            request,
+            TRAIN.name,
+            once(TRAIN, lambda asked: rounds.train(statistics.standardized(asked))),
+            allowed=_training_rounds,
         )
 
     def evaluate(self, request: Request) -> EvaluateReply:
-        """Answer with sums over test and audit patients.
+        """Answer with sums over test and audit patients; asked the same again, with the same ones, which cost nothing.
 
         Raises:
             FedFMError: The site refuses; what was charged before stays charged.
         """
         return self._answer(
-            request, lambda asked: releases.evaluate(statistics.standardized(asked)), allowed=_evaluation_rounds
+            request,
+            EVALUATE.name,
+            once(EVALUATE, lambda asked: releases.evaluate(statistics.standardized(asked))),
+            allowed=_evaluation_rounds,
         )
 
-    def _answer(self, request: Request, how: Callable[[Round], Reply], *, allowed: Callable[[Study], range]) -> Reply:
+    def _answer(
+        self, request: Request, name: str, how: Callable[[Round], Reply], *, allowed: Callable[[Study], range]
+    ) -> Reply:
         with self._lock:
             deadline = self._clock() + 60 * self.site.policy.max_minutes_per_round
             study = study_from_json(request.study)
@@ -91,10 +100,15 @@ class Trainer:
             planned = agreed_plan(self.site, study)
             self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
-            prepared = self._prepared(study)
-            asked = Round(self.site, study, planned, self.ledger, prepared, request, self._clock, deadline)
-            reply = how(asked)
-            outgoing.check(reply, asked)
+            prepared, question = self._prepared(study), question_of(request, study, name)
+            asked = Round(self.site, study, planned, self.ledger, prepared, request, self._clock, deadline, question)
+            try:
+                reply = how(asked)
+                outgoing.check(reply, asked)
+            except Exception:
+                self.ledger.answered(question)  # by a refusal: it, too, may tell something
+                raise
+            self.ledger.answered(question)
             return reply
 
     def _prepared(self, study: Study) -> Prepared:
