@@ -39,6 +39,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one study; raises where it fails, so that Flower's run fails too."""
+    logging.getLogger("flwr").addFilter(_is_news)
     with console.shown():
         try:
             study = compose_study(_overrides(context)).value
@@ -75,6 +76,11 @@ def run(study: Study, grid: Grid, folder: Path, *, memory: Path) -> None:
         _LOGGER.info("Report: %s", (folder / "report.html").resolve())
     if judged.status != "completed":
         raise EngineError("RUN-E003", judged.headline)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether Flower's line says more than ours: of an error of ours the log has told already, without a trace."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FedFMError))
 
 
 def _federate(study: Study, grid: Grid, log: EventLog, *, folder: Path, memory: Path) -> None:

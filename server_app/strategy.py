@@ -15,7 +15,6 @@ from flwr.serverapp.strategy import FedAvg, Result
 from fedfm.arrays import Arrays, layout, norm
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
-from fedfm.errors import EngineError
 from fedfm.records import write_arrays
 from fedfm.schedule import closing_round, evaluation_rounds
 from fedfm.statistics import for_model, width
@@ -110,7 +109,7 @@ class FairFedAvg(FedAvg):
         arrays = initial_arrays
         self._roster = self._new_roster(layout(_numpy(arrays)))
         self._roster.gather(grid)
-        self._check_quorum(len(self._roster.members), "at the start")
+        self._check_quorum(len(self._roster.members), "start")
         if self._study.standardize.method == "global":
             self._pool_statistics(grid, _numpy(arrays))
         # Algorithm 1, line 4
@@ -155,7 +154,7 @@ class FairFedAvg(FedAvg):
         # Algorithm 1, line 12
         with Updates(self._parameters, self._folder) as updates:
             accepted = self._accept_updates(server_round, replies, updates)
-            self._check_quorum(len(accepted), f"in round {server_round}")
+            self._check_quorum(len(accepted), "training", server_round)
             received = Loaded(self._parameters, self.frozen)
             found = self._aggregation.aggregate(self._parameters, updates, accepted, self._signals)
             before, self._parameters = received.parameters, found.parameters
@@ -208,7 +207,7 @@ class FairFedAvg(FedAvg):
         columns = len(study.task.columns) or parameters["head.weight"].shape[1]
         size = width(study, inputs=columns)
         replies = gather_sums(grid, self._roster, study=study, run=self._run, size=size, log=self._log)
-        self._check_quorum(len(replies), "for the statistics")
+        self._check_quorum(len(replies), "statistics")
         found = pool(study, replies, members)
         self._log.emit(told(study, found, sites=tuple(sorted(replies)), started=started))
         self.statistics = for_model(found, study)
@@ -284,15 +283,8 @@ class FairFedAvg(FedAvg):
         code, reason = refused
         self._log.emit(events.SiteLeftOut(site, number, phase, code, reason))
 
-    def _check_quorum(self, count: int, when: str) -> None:
-        if count < self._study.min_sites:
-            raise EngineError(
-                "ROUND-E020",
-                f"too few sites {when}",
-                found=f"{count} whose answer can be used",
-                allowed=f"{self._study.min_sites} or more (min_sites)",
-                fix="the report names each site that was left out and says why",
-            )
+    def _check_quorum(self, count: int, phase: str, number: int = 0) -> None:
+        self._attendance.check_quorum(count, least=self._study.min_sites, phase=phase, number=number)
 
 
 def _numpy(arrays: ArrayRecord) -> Arrays:
