@@ -237,8 +237,12 @@ def test_two_hospitals_join_and_a_study_completes_when_they_have_agreed(folders:
         site.compose("up", "-d", "--wait")
     until(lambda: state_of(coordinator) == dict.fromkeys(HOSPITALS, "online"))
 
-    refused = run_study(coordinator, "start_minutes=0.2")
+    began = time.monotonic()
+    refused = run_study(coordinator)
+    assert time.monotonic() - began < 100, "nobody waits start_minutes, which are two, for sites that have refused"
     assert "not completed" in refused
+    assert "0 whose answer can be used; hospital-a: SITE-E220, hospital-b: SITE-E220" in refused
+    assert "Traceback" not in refused
     for name in HOSPITALS:
         trainer = ("exec", "-T", "trainer", "fedfm-site", "approve", "/etc/fedfm/site.yaml")
         (study,) = set(re.findall(r"\b[0-9a-f]{12}\b", folders[name].compose(*trainer)))
