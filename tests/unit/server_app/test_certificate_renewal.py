@@ -172,7 +172,7 @@ def test_a_renewal_that_is_cut_short_can_be_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     old = make_certificates(tmp_path).authority.read_bytes()
-    wanted = {"bundle": "_keep", "folder": "write_private"}[step]
+    wanted = {"bundle": "_keep", "folder": "_give_to_owner_of"}[step]  # the second after the key is written
     with monkeypatch.context() as patch:
         patch.setattr(certificates, wanted, lambda *_: (_ for _ in ()).throw(OSError("no space left")))
         with pytest.raises(OSError, match="no space"):
