@@ -14,7 +14,7 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
@@ -61,6 +61,11 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
         ValueError: It holds no certificate.
     """
     return x509.load_pem_x509_certificates(path.read_bytes())
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    """Return what two people compare by telephone: the SHA-256 that ``openssl x509 -fingerprint -sha256`` says."""
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def name_of(name: x509.Name) -> str:

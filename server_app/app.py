@@ -42,6 +42,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one study, or go on with one; raises where it fails, so that Flower's run fails too."""
+    logging.getLogger("flwr").addFilter(_is_news)
     with console.shown():
         try:
             folder, study = _asked(context)
@@ -95,6 +96,11 @@ def _asked(context: Context) -> tuple[Path, Study]:
         where, fix = "--run-config overrides", "leave them out: a run goes on with the study that it began with"
         raise ConfigError("RUN-E007", "the overrides describe another study than the run's", where=where, fix=fix)
     return folder, study
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether Flower's line says more than ours: of an error of ours the log has told already, without a trace."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FedFMError))
 
 
 def _federate(study: Study, grid: Grid, log: EventLog, *, memory: Path, interrupted: Interrupted | None) -> None:

@@ -81,7 +81,7 @@ def make_certificates(directory: Path, hosts: Sequence[str] = LOCAL) -> Certific
             found=", ".join(present),
             fix="renew them with --renew" if present else "name the hosts under which hospitals reach it",
         )
-    directory.mkdir(parents=True, exist_ok=True)
+    _make_open(directory)
     authority, server, key = _signed(hosts)
     write_private(made.server_key, key)
     _put(made.server, server)
@@ -107,8 +107,7 @@ def renew(directory: Path, hosts: Sequence[str] = ()) -> Certificates:
     used, coming = files_of(directory), next_files_of(directory)
     _require(used.authority.is_file() and used.server.is_file(), directory, "there is no certificate to renew")
     _require(not coming.server.exists(), directory, "a renewal waits already", fix="send ca.crt out, then --switch")
-    is_owner = os.geteuid() in (0, used.server_key.stat().st_uid)
-    _require(is_owner, directory, "server.key belongs to another user", fix="call it as that user, or as root")
+    _require_owner(used)
     now = datetime.now(UTC)
     lasting = [each for each in read_certificates(used.authority) if each.not_valid_after_utc > now]
     before = hosts_of(read_certificates(used.server)[0])
@@ -117,11 +116,17 @@ def renew(directory: Path, hosts: Sequence[str] = ()) -> Certificates:
     bundle = authority + b"".join(each.public_bytes(serialization.Encoding.PEM) for each in lasting)
     _keep(directory, used.authority)
     _put(used.authority, bundle)  # first: a renewal that is cut short leaves an authority too many, never one too few
+    for left in directory.glob(f"{NEXT}-*"):  # of a renewal that was killed: a key that nothing was ever made with
+        shutil.rmtree(left)
     draft = Path(tempfile.mkdtemp(prefix=f"{NEXT}-", dir=directory))
-    write_private(draft / coming.server_key.name, key)
-    _give_to_owner_of(used.server_key, draft / coming.server_key.name)
-    (draft / coming.server.name).write_bytes(server)
-    draft.replace(coming.server.parent)
+    try:
+        write_private(draft / coming.server_key.name, key)
+        _put(draft / coming.server.name, server)
+        for path in (draft / coming.server_key.name, draft):
+            _give_to_owner_of(used.server_key, path)
+        draft.replace(coming.server.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # gone already where it was renamed
     return coming
 
 
@@ -129,10 +134,11 @@ def switch(directory: Path) -> Certificates:
     """Put the certificate that a renewal made in the place of the one in use, which goes to ``former``.
 
     Raises:
-        EngineError: No renewal waits, or ``ca.crt`` does not hold its authority.
+        EngineError: No renewal waits, or ``ca.crt`` does not hold its authority, or the key is another user's.
     """
     used, coming = files_of(directory), next_files_of(directory)
     _require(coming.server.exists(), directory, "no renewal waits", fix="begin with --renew")
+    _require_owner(used)
     unknown = [*issuer_flaws(read_certificates(coming.server)[0], read_certificates(used.authority))]
     _require(not unknown, directory, "ca.crt does not hold the authority of the renewal", fix="put ca.crt back")
     if coming.server_key.exists():  # else a switch was cut short between the two
@@ -172,7 +178,15 @@ def _put(path: Path, content: bytes) -> None:
     """Write a file that everybody may read, whole or not at all."""
     draft = path.with_name(f"{path.name}.part")
     draft.write_bytes(content)
+    draft.chmod(0o644)  # whatever the umask: hospitals and the SuperLink's own user read it
     draft.replace(path)
+
+
+def _make_open(directory: Path) -> None:
+    """Make a folder that everybody may enter, whatever the umask; one that is there stays as it is."""
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
 
 
 def _keep(directory: Path, path: Path) -> None:
@@ -183,11 +197,18 @@ def _keep(directory: Path, path: Path) -> None:
 
 
 def _give_to_owner_of(like: Path, path: Path) -> None:
-    """Let a new key belong to whom the old one does, with the same rights: a SuperLink may have a user of its own."""
+    """Let a new key, and its folder, belong to whom the old key does: a SuperLink may have a user of its own."""
     wanted, found = like.stat(), path.stat()
-    shutil.copymode(like, path)
+    if path.is_file():
+        shutil.copymode(like, path)
     if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid):
         os.chown(path, wanted.st_uid, wanted.st_gid)
+
+
+def _require_owner(used: Certificates) -> None:
+    is_owner = os.geteuid() in (0, used.server_key.stat().st_uid)
+    what, fix = "server.key belongs to another user", "call it as that user, or as root"
+    _require(is_owner, used.server_key.parent, what, fix=fix)
 
 
 def _require(holds: bool, directory: Path, what: str, *, fix: str = "make one first, without --renew") -> None:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-
+from fedfm.certificates import fingerprint_of, read_certificates
 from fedfm.errors import ConfigError
 from fedfm.private_files import make_secret
 from fedfm.whole_folder import whole_folder
@@ -62,9 +60,8 @@ def write_coordinator(folder: Path, hosts: Sequence[str], *, port: int) -> Coord
     except OSError as error:
         raise _not_written(folder, error.strerror or type(error).__name__) from error
     authority = folder / "certificates" / "ca.crt"
-    digest = x509.load_pem_x509_certificate(authority.read_bytes()).fingerprint(hashes.SHA256())
     private = (folder / "certificates", folder / "certificates" / "server.key", folder / "superexec.secret")
-    return Coordinator(authority, digest.hex(":").upper(), private, owned)
+    return Coordinator(authority, fingerprint_of(read_certificates(authority)[0]), private, owned)
 
 
 def _fill(folder: Path, hosts: Sequence[str], port: int) -> bool:
@@ -73,7 +70,9 @@ def _fill(folder: Path, hosts: Sequence[str], port: int) -> bool:
     secret = make_secret(folder / "superexec.secret")
     for name in FOLDERS:
         (folder / name).mkdir()
+        (folder / name).chmod(0o755)  # whatever the umask: the containers read as other users; nothing in it is secret
     (folder / ".env").write_text(_environment(port), encoding="utf-8")
+    (folder / ".env").chmod(0o644)
     is_root = os.geteuid() == 0
     if is_root:
         for path in (made.server_key.parent, made.server_key, secret):

@@ -1,5 +1,6 @@
 """The sites of a run: who was welcomed, who refused, who never came."""
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from server_app.report.event_log import EventLog
 from server_app.report.events import Event, SiteJoined, SiteLeftOut, SiteQuarantined
 from server_app.rounds import POLL_SECONDS
 from server_app.screening import screen_account, screen_cohort
+
+_LOGGER = logging.getLogger("server_app")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Roster:
         self._pending: dict[str, int] = {}  # message id to node
         self._refused: set[str] = set()
         self._quarantined: set[str] = set()
+        self._told = ""
 
     def name(self, node_id: int) -> str:
         """Return the best name there is for a node."""
@@ -73,7 +77,9 @@ class Roster:
         """Wait until the expected sites, or enough sites, have answered, or there is no more hope.
 
         Sites that are not connected are waited for ``start_minutes``; connected ones that still load
-        their data, as long as a round may take.
+        their data, as long as a round may take. One that has refused is not asked again in this run, so nothing is
+        waited for where all have refused that are there, and these are as many as the study needs. What is waited for
+        is said on the console.
 
         Args:
             grid: Flower's Grid.
@@ -82,6 +88,7 @@ class Roster:
         start, self._layout = time.monotonic(), layout
         self.poll(grid, round_number=0)
         while not self._is_complete() and time.monotonic() - start < 60 * self._patience_minutes():
+            self._tell_what_is_waited_for()
             time.sleep(POLL_SECONDS)
             self.poll(grid, round_number=0)
         silent = {self.name(node_id) for node_id in self._pending.values()}
@@ -131,7 +138,20 @@ class Roster:
         expected = set(self._study.sites)
         if expected:
             return expected <= set(self.members) | self._refused
-        return len(self.members) >= self._study.min_sites and not self._pending
+        answered = self.members or self._refused
+        return len(answered) >= self._study.min_sites and not self._pending
+
+    def _tell_what_is_waited_for(self) -> None:
+        """Say whom the run waits for and how long, once for each change; not while sites still answer."""
+        if self._pending:
+            return
+        missing = sorted(set(self._study.sites) - set(self.members) - self._refused)
+        who = ", ".join(missing) or f"more sites: {len(self.members)} of at least {self._study.min_sites} take part"
+        refused = f"; not for {', '.join(sorted(self._refused))}, who refused" if self._refused else ""
+        told = f"Waiting up to {self._study.start_minutes:g} minutes (start_minutes) for {who}{refused}"
+        if told != self._told:
+            _LOGGER.info("%s", told)
+        self._told = told
 
     def _take(self, reply: Message, round_number: int) -> None:
         node_id = self._pending.pop(reply.metadata.reply_to_message_id, None)

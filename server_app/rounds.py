@@ -1,4 +1,4 @@
-"""One exchange of messages over Flower's Grid: ask, poll quickly, stop at a deadline, go on with enough.
+"""One exchange of messages over Flower's Grid: ask, poll quickly, stop at a deadline.
 
 Flower's own ``send_and_receive`` polls every 3 seconds and drops late answers without a word.
 """
@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 
 from flwr.app import Error, Message
 from flwr.serverapp import Grid
-
-from fedfm.errors import EngineError
 
 POLL_SECONDS = 0.2
 
@@ -43,19 +41,3 @@ def exchange(grid: Grid, messages: Iterable[Message], *, deadline_seconds: float
     yield from (Message(Error(_NO_ANSWER, late), reply_to=message) for message in pending.values())
     lost = "ROUND-E004 Flower did not take the request; the message may be too large"
     yield from (Message(Error(_NO_ANSWER, lost), reply_to=message) for message in silent)
-
-
-def check_quorum(count: int, *, least: int, when: str) -> None:
-    """Refuse to go on with the answers of too few sites.
-
-    Raises:
-        EngineError: Fewer than ``least``.
-    """
-    if count < least:
-        raise EngineError(
-            "ROUND-E020",
-            f"too few sites {when}",
-            found=f"{count} whose answer can be used",
-            allowed=f"{least} or more (min_sites)",
-            fix="the report names each site that was left out and says why; the run can be resumed",
-        )

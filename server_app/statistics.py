@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from flwr.app import Message
@@ -19,7 +19,7 @@ from server_app.refusals import refusal, refusal_of
 from server_app.report.event_log import EventLog
 from server_app.report.events import Noised, SiteLeftOut, SiteSummarised, StatisticsPooled
 from server_app.roster import Member, Roster
-from server_app.rounds import check_quorum, exchange
+from server_app.rounds import exchange
 from server_app.screening import check_answer, screen_account, screen_sums
 
 _MORE_NOISE = 10  # times what is planned here: a site's own delta may be smaller
@@ -68,7 +68,16 @@ def gather_sums(
     return accepted
 
 
-def pool_statistics(grid: Grid, roster: Roster, *, study: Study, run: str, parameters: Arrays, log: EventLog) -> Arrays:
+def pool_statistics(  # noqa: PLR0913 - those of gather_sums, and the quorum
+    grid: Grid,
+    roster: Roster,
+    *,
+    study: Study,
+    run: str,
+    like: Arrays,
+    log: EventLog,
+    check_quorum: Callable[[int], None],
+) -> Arrays:
     """Return what the model's input is standardised by, from the sums of the sites that are here.
 
     Args:
@@ -76,16 +85,14 @@ def pool_statistics(grid: Grid, roster: Roster, *, study: Study, run: str, param
         roster: The sites; those that come later get the same.
         study: With ``standardize.method`` global.
         run: Name of the run.
-        parameters: The first global ones; of a text model they tell its width.
+        like: The first global parameters; of a text model they tell its width.
         log: Where answers, refusals and what they say together are told.
-
-    Raises:
-        EngineError: Fewer than ``min_sites`` could be added up.
+        check_quorum: Raises where so few sites are not enough.
     """
     started = time.monotonic()
-    size = width(study, inputs=len(study.task.columns) or parameters["head.weight"].shape[1])
+    size = width(study, inputs=len(study.task.columns) or like["head.weight"].shape[1])
     replies = gather_sums(grid, roster, study=study, run=run, size=size, log=log)
-    check_quorum(len(replies), least=study.min_sites, when="for the statistics")
+    check_quorum(len(replies))
     found = pool(study, replies, roster.members)
     log.emit(told(study, found, sites=tuple(sorted(replies)), started=started))
     return for_model(found, study)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ from server_app.report import evaluated, events
 from server_app.report.event_log import EventLog
 from server_app.requests import requests
 from server_app.roster import Member, Roster
-from server_app.rounds import check_quorum, exchange
+from server_app.rounds import exchange
 from server_app.selection import SELECTIONS, Draw
 from server_app.signals import Signals
 from server_app.statistics import pool_statistics
@@ -95,7 +96,7 @@ class FairFedAvg(FedAvg):
             Choice(study.fairness.final),
             Explaining(study, log),
         )
-        self._attendance, self._contribution = Attendance(), Contribution(study, log)
+        self._attendance, self._contribution = Attendance(study.min_sites), Contribution(study, log)
         self._conduct, self._pace = Conduct(study.quarantine_after), Pace(study)
         log.listen(self._attendance.hear)
         log.listen(self._conduct.hear)
@@ -142,7 +143,7 @@ class FairFedAvg(FedAvg):
         """
         # Algorithm 1, line 3: the global model, as study and seed give it
         self._roster.gather(grid, layout(_numpy(initial_arrays)))
-        check_quorum(len(self._roster.members), least=self._study.min_sites, when="at the start")
+        self._attendance.check_quorum(len(self._roster.members), "start")
         done = self._done or self._begin(grid, initial_arrays)
         arrays, self._parameters = write_arrays(done.parameters), done.parameters
         self._keep(done.round, done.phase)
@@ -191,7 +192,7 @@ class FairFedAvg(FedAvg):
         # Algorithm 1, line 12
         with Updates(self._parameters, self._folder) as updates:
             accepted = self._hearing.updates(server_round, replies, like=self._parameters, to=updates)
-            check_quorum(len(accepted), least=self._study.min_sites, when=f"in round {server_round}")
+            self._attendance.check_quorum(len(accepted), "training", server_round)
             received = Loaded(self._parameters, self.frozen)
             found = self._memory.aggregation.aggregate(self._parameters, updates, accepted, self._memory.signals)
             before, self._parameters = received.parameters, found.parameters
@@ -252,7 +253,13 @@ class FairFedAvg(FedAvg):
         parameters = _numpy(arrays)
         if self._study.standardize.method == "global":
             self.statistics = pool_statistics(
-                grid, self._roster, study=self._study, run=self._run, parameters=parameters, log=self._log
+                grid,
+                self._roster,
+                study=self._study,
+                run=self._run,
+                like=parameters,
+                log=self._log,
+                check_quorum=partial(self._attendance.check_quorum, phase="statistics"),
             )
             keep_statistics(self._folder, self.statistics)
         return Checkpoint(0, EVALUATED, parameters)

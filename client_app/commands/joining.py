@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _NEXT = """
 Next, in that folder, with site.compose.yaml of this release copied into it:
-  docker compose run --rm doctor
+  docker compose run --rm {doctor}
   docker compose run --rm doctor-network
   docker compose up -d --wait"""
 
@@ -101,4 +101,4 @@ def _tell(joined: "Joined", said: "Answers") -> None:
     say(f"  fingerprint  {joined.fingerprint}   (compare it by telephone)")
     if not joined.owned:
         say(_HAND_OVER.format(owner=f"{SUPERNODE}:{GROUP}", folder=joined.folder))
-    say(_NEXT)
+    say(_NEXT.format(doctor="doctor-gpu" if said.device == "cuda" else "doctor"))

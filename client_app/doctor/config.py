@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from client_app.doctor.examined import Examined
-from client_app.doctor.places import in_container, is_changed_by_others, is_read_by_others
+from client_app.doctor.places import in_container, is_changed_by_others, is_on_volume, is_read_by_others
 from fedfm.config.origins import Source, read_source
 from fedfm.config.problems import Place, Problems
 from fedfm.config.settings import settings_of
@@ -99,8 +99,13 @@ def _kept(state: Path) -> Iterator[Finding]:
 def _table(path: Path) -> Finding:
     if not path.is_file():
         return Finding("config", "patients' file", "skip", "there is no such file: see the group data")
-    if is_read_by_others(path) and not in_container():
+    if is_read_by_others(path) and not (in_container() and is_on_volume(path)):
         what, fix = "any user of this machine may read the patients' table", f"chmod o-r {path}"
+        if in_container():
+            what = "any user of the host may read the patients' table, unless a folder above hides it, unseen from here"
+            fix = (
+                "on the host, in its folder: setfacl -m u:10001:r FILE && chmod o-r FILE (10001 is the trainer's user)"
+            )
         return Finding("config", "patients' file", "warn", what, "SITE-W010", fix)
     return Finding("config", "patients' file", "pass", "the patients' table is not open to every user")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 ENOUGH = 11
-"""Rows that must hold a label before its word is shown on the screen of whoever sets the site up."""
+"""Patients who must have a label before its word is shown on the screen of whoever sets the site up."""
 
 _MOST_LABELS = 20
 _LONG = 40.0  # characters; a column that is longer on average holds notes
@@ -84,21 +84,25 @@ def guess(columns: Sequence[Column]) -> Guess:
     return Guess(patient, label, text, numbers, sex, age)
 
 
-def labels_to_show(cells: "pd.Series[str]") -> list[str]:
-    """Return the values of an outcome, if they are few and each stands in ``ENOUGH`` rows; else none of them.
+def labels_to_show(cells: "pd.Series[str]", patients: "pd.Series[str]") -> list[str]:
+    """Return the values of an outcome, if they are few and ``ENOUGH`` patients have each; else none of them.
 
     One rare value hides all: which values are rare would tell of single patients.
+
+    Args:
+        cells: The outcome of each row.
+        patients: The patient of each row; one with many rows counts once, and a row without a patient not at all.
     """
-    counts = cells.dropna().value_counts()
+    counts = patients.groupby(cells).nunique()
     if len(counts) > _MOST_LABELS or (counts < ENOUGH).any():
         return []
     return sorted(map(str, counts.index))
 
 
-def sex_words(cells: "pd.Series[str]") -> dict[str, str]:
+def sex_words(cells: "pd.Series[str]", patients: "pd.Series[str]") -> dict[str, str]:
     """Return value to group where a column of sex holds the usual words, else nothing. Shows no rare value."""
     known = {**dict.fromkeys(_FEMALE, "female"), **dict.fromkeys(_MALE, "male")}
-    shown = labels_to_show(cells.where(cells.str.strip().str.lower().isin(known.keys())))
+    shown = labels_to_show(cells.where(cells.str.strip().str.lower().isin(known.keys())), patients)
     words = {value: known[value.strip().lower()] for value in shown}
     return words if {"female", "male"} <= set(words.values()) else {}
 

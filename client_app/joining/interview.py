@@ -67,7 +67,7 @@ def interview(given: Given, asking: Asking, *, propose_id: str) -> Answers:
     found = guess(describe(table))
     patient, label, label_map = _patients(given, asking, table, found)
     loader, reads = _what_is_read(given, asking, table, found)
-    sex, words = _sex(given, asking, table, found)
+    sex, words = _sex(given, asking, table, found, patients=table[patient])
     age_text = "Column with the age in years, for fairness (empty: none)"
     age = ask(Question("--age", age_text, found.age), given.age, _optional(table, "--age"))
     declared = str(rounded_patients(int(table[patient].nunique()), train=_TRAIN))
@@ -116,7 +116,7 @@ def _patients(given: Given, asking: Asking, table: pd.DataFrame, found: Guess) -
     label = asking.ask(
         Question("--label", "Column with the outcome", found.label or None), given.label, _existing(table, "--label")
     )
-    values = labels_to_show(table[label])
+    values = labels_to_show(table[label], table[patient])
     text = "The outcome's values and the study's words for them, value=word with commas between"
     proposed = ",".join(f"{value}={value}" for value in values) or None
     return (
@@ -144,12 +144,14 @@ def _what_is_read(given: Given, asking: Asking, table: pd.DataFrame, found: Gues
     return loader, asking.ask(question, given.reads, read)
 
 
-def _sex(given: Given, asking: Asking, table: pd.DataFrame, found: Guess) -> tuple[str, Mapping[str, str]]:
+def _sex(
+    given: Given, asking: Asking, table: pd.DataFrame, found: Guess, *, patients: "pd.Series[str]"
+) -> tuple[str, Mapping[str, str]]:
     question = Question("--sex", "Column with the sex, for fairness (empty: none)", found.sex)
     sex = asking.ask(question, given.sex, _optional(table, "--sex"))
     if not sex:
         return "", {}
-    proposed = ",".join(f"{value}={group}" for value, group in sex_words(table[sex]).items())
+    proposed = ",".join(f"{value}={group}" for value, group in sex_words(table[sex], patients).items())
     text = "Its values and the groups' names, value=name with commas between (empty: leave it out)"
     return sex, asking.ask(Question("--sex-values", text, proposed), given.sex_values, _pairs("--sex-values"))
 

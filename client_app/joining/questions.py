@@ -57,9 +57,8 @@ class Asking:
             proposed = f", or --yes for what is proposed: {question.proposed}" if question.proposed else ""
             raise ConfigError(
                 "SITE-E230",
-                "a question is not answered, and no person is at a terminal",
+                f"no person is at a terminal to answer: {question.text}",
                 where=question.option,
-                found=question.text,
                 fix=f"give the option {question.option}{proposed}",
             )
         while True:

@@ -36,10 +36,12 @@ def make(options: argparse.Namespace) -> Path:
     """
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     folder: Path = options.to.resolve() / f"bundle-{version}"
-    if folder.exists():
-        raise EngineError(
-            "ENGINE-E151", "there is such a bundle already", where=str(folder), fix="remove it, or name another --to"
-        )
+    packed = folder.with_name(f"{folder.name}.tar")
+    for there in (folder, packed):
+        if there.exists():
+            raise EngineError(
+                "ENGINE-E151", "there is such a bundle already", where=str(there), fix="remove it, or name another --to"
+            )
     key = signing.key_of(options.key.resolve(), outside=folder)
     draft = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
@@ -47,7 +49,7 @@ def make(options: argparse.Namespace) -> Path:
     try:
         _fill(draft, options, version)
         signing.sign(draft, key)
-        pack(draft, folder.with_name(f"{folder.name}.tar"), name=folder.name)
+        pack(draft, packed, name=folder.name)
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

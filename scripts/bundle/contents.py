@@ -18,8 +18,8 @@ EMBEDDED = "all-MiniLM-L6-v2"
 MANIFEST = "MANIFEST.sha256"
 INSTALLER = Path(__file__).with_name("install.sh")
 LOCKS = ("full-cpu.txt", "weights.txt", "build.txt")
-_TEMPLATES = ("conf/site/example.yaml", "conf/site/policy.yaml", "docker/*.yaml", "docker/*.env")
-_PAGES = ("docs/*.md", "docs/how-to/*.md", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")
+TEMPLATES = ("conf/site/example.yaml", "conf/site/policy.yaml", "docker/*.yaml")
+PAGES = ("docs/*.md", "docs/how-to/*.md", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 
 
@@ -42,7 +42,7 @@ def embedded_weights() -> tuple[str, Path]:
 
 def add_pages(folder: Path, project: Path, *, version: str) -> None:
     """Copy the installer, the templates of site files and compose files, and the pages; say which release it is."""
-    for pattern in (*_TEMPLATES, *_PAGES):
+    for pattern in (*TEMPLATES, *PAGES):
         for path in project.glob(pattern):
             target = folder / path.relative_to(project)
             target.parent.mkdir(parents=True, exist_ok=True)

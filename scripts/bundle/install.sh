@@ -12,6 +12,7 @@
 set -eu
 LC_ALL=C
 export LC_ALL
+unset CDPATH # or a cd to "bundle" may go elsewhere
 
 fail() { # code, what, what was found, what to do
     printf '%s %s\n  got: %s\n  fix: %s\n' "$1" "$2" "$3" "$4" >&2

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedfm.certificates import fingerprint_of, read_certificates
 from fedfm.console import say
 from server_app.certificates import LOCAL, make_certificates, renew, switch
 from server_app.commands.console import friendly
@@ -46,6 +47,8 @@ def certificates(
             return
         made = renew(directory, hosts or ()) if renewal else make_certificates(directory, hosts or LOCAL)
         say(f"For every hospital:       {made.authority}")
+        fingerprint = fingerprint_of(read_certificates(made.authority)[0])
+        say(f"  its SHA-256 fingerprint, by another way than the file: {fingerprint}")
         say(f"Stay at the coordinator:  {made.server}, {made.server_key}")
         if renewal:
             say("When every hospital has the new ca.crt: the same command with --switch, then restart the SuperLink.")
@@ -65,7 +68,7 @@ def init(
     with friendly():
         made = write_coordinator(folder, hosts, port=port)
         say(f"Written to {folder}. Send every hospital, with this fingerprint by another way than the file:")
-        say(f"  {made.authority}   SHA256 {made.fingerprint}")
+        say(f"  {made.authority}   SHA-256 fingerprint {made.fingerprint}")
         say(f"  the address      {hosts[0]}:{port}")
         if not made.owned:
             say("\nThis user may not give files away, and the containers have users of their own. Once, as root:")

@@ -10,6 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from fedfm.offline import quiet
+
 ROOT = Path(__file__).parents[2]
 LOCKS = ROOT / "docker" / "requirements"
 ENTRY = re.compile(r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
@@ -17,7 +19,9 @@ HEAVY = {"torch", "transformers", "peft", "opacus", "pandas", "pyarrow"}
 DEPENDENCIES = [
     Requirement(text) for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 ]
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def locked(name: str) -> dict[str, Version]:
@@ -52,6 +56,17 @@ def test_weights_and_tools_are_locked() -> None:
     assert {"cyclonedx-bom", "hatchling", "setuptools"} <= set(locked("build"))
 
 
+def test_images_are_as_quiet_as_our_own_programs() -> None:
+    """Flower's programs are not ours: what an image sets is all that keeps them from calling home."""
+    assert quiet().items() <= dict(re.findall(r"\b([A-Z_]+)=(\S+)", DOCKERFILE)).items()
+
+
+def test_compose_can_give_every_build_argument() -> None:
+    named = set(re.findall(r"(?m)^ARG ([A-Z_]+)=", DOCKERFILE)) - {"VERSION"}  # of the release, as in pyproject.toml
+    assert set(COMPOSE["x-build"]["args"]) == named
+    assert "${FEDFM_REVISION" in COMPOSE["x-build"]["args"]["REVISION"]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_container_is_confined(name: str) -> None:
     service = SERVICES[name]
@@ -65,6 +80,20 @@ def test_a_container_is_confined(name: str) -> None:
     assert service["restart"] in ("no", "unless-stopped")
     assert ("healthcheck" in service) == (service["restart"] == "unless-stopped")
     assert "start_interval" not in service.get("healthcheck", {}), "an error on engines before 25"
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "site.compose.yaml", "coordinator.compose.yaml"])
+def test_who_has_no_way_out_asks_nobody_outside_for_names_either(file: str) -> None:
+    """An engine's resolver may ask on behalf of a container that itself reaches nobody (CVE-2024-29018)."""
+    read = yaml.safe_load((ROOT / "docker" / file).read_text())
+    inside = {name for name, network in read["networks"].items() if (network or {}).get("internal")}
+    shut = {
+        name
+        for name, service in read["services"].items()
+        if service.get("networks") and set(service["networks"]) <= inside
+    }
+    assert shut
+    assert {name for name, service in read["services"].items() if service.get("dns") == ["127.0.0.1"]} == shut
 
 
 def test_only_trainers_see_patients_and_none_has_a_network() -> None:

@@ -113,6 +113,35 @@ def test_nothing_inside_reaches_the_world(federation: Federation, service: str) 
         assert reached(federation, "page", [(gateway_of(federation), port)]) != "", "the probe does see this machine"
 
 
+ASK = """
+import secrets, socket
+def asked(name):
+    parts = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as question:
+        question.settimeout(5)
+        question.sendto(secrets.token_bytes(2) + bytes([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]) + parts + bytes([0, 0, 1, 0, 1]),
+                        ("127.0.0.11", 53))
+        try:
+            answer = question.recv(4096)
+        except OSError:
+            return "nothing"
+    return {{0: "found", 2: "failed", 3: "known not to be", 5: "refused"}}.get(answer[3] & 15, "other")
+print(asked({name!r}), asked(f"{{secrets.token_hex(8)}}.example.com"), sep=",")
+"""
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [("clientapp-a", "supernode"), ("supernode-a", "superlink"), ("superlink", "serverapp"), ("serverapp", "control")],
+)
+def test_the_engines_resolver_asks_nobody_outside(federation: Federation, service: str, name: str) -> None:
+    """A name can carry a message, so one that is not of this network must end at the engine."""
+    own, foreign = federation.inside(service, ASK.format(name=name)).strip().split(",")
+    assert own == "found", "the probe does hear the resolver"
+    assert foreign in ("failed", "refused", "nothing")
+    assert federation.facts(service)["HostConfig"]["Dns"] == ["127.0.0.1"]
+
+
 def gateway_of(federation: Federation) -> str:
     (network,) = federation.facts("page")["NetworkSettings"]["Networks"].values()
     return str(network["Gateway"])

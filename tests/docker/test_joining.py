@@ -172,19 +172,20 @@ def test_each_part_of_a_hospital_sees_what_it_needs_and_no_more(folders: dict[st
     assert {name for name, networks in with_network.items() if "out" in networks} == {"supernode", "doctor-network"}
     assert with_network["clientapp"] == {"inside"}
     assert {name for name, each in found.items() if each.get("network_mode") == "none"} == {
-        *("trainer", "trainer-gpu", "doctor"),
+        *("trainer", "trainer-gpu", "doctor", "doctor-gpu"),
     }
     seen = {name: targets(service) for name, service in found.items()}
     patients = {name for name, where in seen.items() if "/data" in where}
-    assert patients == {"trainer", "trainer-gpu", "doctor"}
+    assert patients == {"trainer", "trainer-gpu", "doctor", "doctor-gpu"}
     assert all(seen[name]["/data"] for name in patients), "read-only"
     assert {name for name, where in seen.items() if "/run/secrets/node.key" in where} == {"supernode", "doctor-network"}
-    assert {name for name, where in seen.items() if "/var/lib/fedfm" in where} == {"trainer", "trainer-gpu", "doctor"}
+    assert {name for name, where in seen.items() if "/var/lib/fedfm" in where} == patients
     assert not any("ports" in service for service in found.values()), "nothing listens to the outside"
     bound = [each for service in found.values() for each in service["volumes"] if each["type"] == "bind"]
     assert not any(each["bind"].get("create_host_path") for each in bound), "a missing file is no empty folder"
-    (gpu,) = found["trainer-gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert gpu["capabilities"] == ["gpu"]
+    for name in ("trainer-gpu", "doctor-gpu"):
+        (gpu,) = found[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert gpu["capabilities"] == ["gpu"]
     assert set(folders["hospital-a"].compose("config", "--services").split()) == {"supernode", "clientapp", "trainer"}
 
 
@@ -197,7 +198,7 @@ def test_only_the_fleet_port_of_a_coordinator_is_published(folders: dict[str, Fo
     }
     assert ports == {("superlink", 9092, ""), ("page", 8080, "127.0.0.1")}
     keys = {name for name, service in found.items() if "/certificates" in targets(service)}
-    assert keys == {"superlink"}
+    assert keys == {"superlink", "doctor"}
 
 
 def test_what_is_missing_is_said(folders: dict[str, Folder], tmp_path: Path) -> None:
@@ -236,8 +237,12 @@ def test_two_hospitals_join_and_a_study_completes_when_they_have_agreed(folders:
         site.compose("up", "-d", "--wait")
     until(lambda: state_of(coordinator) == dict.fromkeys(HOSPITALS, "online"))
 
-    refused = run_study(coordinator, "start_minutes=0.2")
+    began = time.monotonic()
+    refused = run_study(coordinator)
+    assert time.monotonic() - began < 100, "nobody waits start_minutes, which are two, for sites that have refused"
     assert "not completed" in refused
+    assert "0 whose answer can be used; hospital-a: SITE-E220, hospital-b: SITE-E220" in refused
+    assert "Traceback" not in refused
     for name in HOSPITALS:
         trainer = ("exec", "-T", "trainer", "fedfm-site", "approve", "/etc/fedfm/site.yaml")
         (study,) = set(re.findall(r"\b[0-9a-f]{12}\b", folders[name].compose(*trainer)))

@@ -4,9 +4,12 @@ What a log can tell is less than what the doctor does: where two causes read ali
 log and two of the doctor.
 """
 
+import os
 import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,10 +42,10 @@ real = datetime.datetime
 class Shifted(real):
     @classmethod
     def now(cls, tz=None):
-        return real.now(tz) + datetime.timedelta(seconds=float(os.environ["SHIFT_SECONDS"]))
+        return real.now(tz) + datetime.timedelta(seconds=float(open(os.environ["SHIFT_FILE"]).read() or 0))
 datetime.datetime = Shifted
 """
-"""A ``sitecustomize.py`` that lets a process live at another time; Flower's stamps come from ``datetime.now``."""
+"""A ``sitecustomize.py`` that lets a process live at another time, as a file says; Flower asks ``datetime.now``."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,17 @@ def supernode(coordinator: Coordinator, name: str, named: Network, *, ahead: flo
     if ahead:
         folder = federation.state / "elsewhen"
         folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(SHIFTED)
-        path = f"{folder}:{federation.environment['PYTHONPATH']}"
-        changed = {**federation.environment, "SHIFT_SECONDS": str(ahead), "PYTHONPATH": path}
-        federation = replace(federation, environment=changed)
+        (folder / "seconds").write_text(str(ahead))
+        federation = replace(federation, environment=elsewhen(federation.environment, folder))
     made = replace(federation.certificates, authority=Path(named.authority))
     return start_supernode(replace(federation, certificates=made), site)
+
+
+def elsewhen(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the environment of a process at another time: by so many seconds as ``folder/seconds`` says."""
+    (folder / "sitecustomize.py").write_text(SHIFTED)
+    path = f"{folder}:{environment['PYTHONPATH']}"
+    return {**environment, "SHIFT_FILE": str(folder / "seconds"), "PYTHONPATH": path}
 
 
 def codes_of_log(node: processes.Process) -> tuple[str, str]:
@@ -142,6 +150,32 @@ def test_a_clock_that_is_wrong(
     real = coordinator_doctor.Fleet._signed
     monkeypatch.setattr(coordinator_doctor.Fleet, "_signed", lambda fleet, shift: real(fleet, shift + ahead))
     assert examined(coordinator.network) == ["SITE-E127"]
+
+
+@pytest.mark.parametrize("is_online", [False, True])
+def test_a_clock_that_is_wrong_ends_a_supernode_with_exit_code_0(
+    coordinator: Coordinator, tmp_path: Path, is_online: bool
+) -> None:
+    """As ``docker stop`` would; a supervisor that starts it again only after a failure would leave it off."""
+    (tmp_path / "ca.crt").write_bytes(STUDY.pem)
+    public = make_node_key(tmp_path / "node.key")
+    seconds, log = tmp_path / "seconds", tmp_path / "log"
+    seconds.write_text("0" if is_online else "60")
+    with superlink.fleet(tls.server(STUDY)) as served, log.open("wb") as lines:
+        served.register(public)
+        command = [str(Path(sys.executable).with_name("flower-supernode")), "--grpc-rere", "--isolation=process"]
+        command += [f"--superlink={served.address}", f"--root-certificates={tmp_path / 'ca.crt'}"]
+        command += [f"--auth-supernode-private-key={tmp_path / 'node.key'}", f"--port={tls.free_port()}"]
+        environment = elsewhen({**os.environ, **coordinator.federation.environment}, tmp_path)
+        node = subprocess.Popen([*command, "--host=127.0.0.1"], env=environment, stdout=lines, stderr=lines)
+        try:
+            if is_online:
+                until(lambda: "SuperNode ID" in log.read_text(), seconds=40)
+                seconds.write_text("60")
+            assert node.wait(40) == 0
+        finally:
+            node.kill()
+    assert "SuperNode terminated gracefully" in log.read_text()
 
 
 STUDY = tls.authority()

@@ -70,8 +70,33 @@ def test_what_anybody_may_read(site_file: Path, monkeypatch: pytest.MonkeyPatch)
     findings = examined(site_file, "config")
     assert sorted(one.check for one in findings if one.code == "SITE-E041") == ["kept files", "secrets"]
     assert "SITE-W010" in problems(findings)
+
+
+@pytest.mark.parametrize(
+    ("root", "mode", "warns"),
+    [
+        ("/srv/cohort", 0o644, True),
+        ("/srv/cohort", 0o640, False),
+        ("/var/lib/docker/volumes/fedfm-demo_a-data/_data", 0o644, False),
+        ("/srv/volumes/_data", 0o644, True),
+        ("", 0o644, True),
+    ],
+)
+def test_a_container_warns_of_a_table_in_a_folder_of_the_host_that_everybody_may_read(
+    site_file: Path, monkeypatch: pytest.MonkeyPatch, root: str, mode: int, warns: bool
+) -> None:
+    """A named volume lies below a folder of the engine, which is closed to others."""
+    table, mounts = site_file.with_name("cohort.csv"), site_file.with_name("mountinfo")
+    table.chmod(mode)
+    shown = f"31 25 8:1 {root} {table.parent.resolve()} ro - ext4 /dev/sda1 rw\n" if root else ""
+    mounts.write_text(f"25 1 0:40 /volumes/x/_data / rw - overlay overlay rw\n{shown}" if root else "")
+    monkeypatch.setattr(places, "_MOUNTINFO", mounts)
+    monkeypatch.setattr(config, "is_read_by_others", lambda path: bool(path.stat().st_mode & 0o004))
     monkeypatch.setattr(config, "in_container", lambda: True)
-    assert "SITE-W010" not in problems(examined(site_file, "config"))  # nobody else is in there
+    told = problems([one for one in examined(site_file, "config") if one.check == "patients' file"])
+    assert list(told) == (["SITE-W010"] if warns else [])
+    if warns:
+        assert "any user of the host may read" in told["SITE-W010"]
 
 
 def test_who_reaches_a_file(tmp_path: Path) -> None:

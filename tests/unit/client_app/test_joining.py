@@ -179,6 +179,8 @@ def test_without_a_terminal_an_open_question_ends_it(tmp_path: Path, table: Path
     assert result.exit_code == 2
     assert "SITE-E230" in result.stderr
     assert "give the option --patient, or --yes for what is proposed: MRN" in result.stderr
+    assert "no person is at a terminal to answer: Column with the patient's identifier" in result.stderr
+    assert "got:" not in result.stderr, "a question is nothing that was found"
 
 
 @pytest.mark.slow
@@ -206,8 +208,8 @@ def frame(**columns: list[str]) -> pd.DataFrame:
 
 def test_a_rare_outcome_hides_all_values_of_it(tmp_path: Path, authority: Path) -> None:
     values = ["alive"] * 40 + ["dead"] * 30 + [f"{CANARY}-cause"] * 10
-    assert labels_to_show(frame(y=values)["y"]) == []
-    assert labels_to_show(frame(y=[*values, values[-1]])["y"]) == ["ZZPATIENT-cause", "alive", "dead"]
+    assert shown(values) == []
+    assert shown([*values, values[-1]]) == ["ZZPATIENT-cause", "alive", "dead"]
     table = tmp_path / "t.csv"
     rows = [f"p{n},{value},{n}.5" for n, value in enumerate(values)]
     table.write_text("\n".join(["pid,outcome,lactate", *rows]) + "\n")
@@ -216,6 +218,20 @@ def test_a_rare_outcome_hides_all_values_of_it(tmp_path: Path, authority: Path) 
     assert "alive" not in hidden.output
     partly = joined(tmp_path / "site", table, authority, "--label-map", "alive=recovered,dead=died")
     assert "SITE-E231" in partly.stderr
+
+
+def shown(values: list[str], patients: list[str] | None = None) -> list[str]:
+    rows = frame(y=values, p=patients or [f"p{n}" for n in range(len(values))])
+    return labels_to_show(rows["y"], rows["p"])
+
+
+def test_one_patient_with_many_rows_does_not_make_a_value_common() -> None:
+    values = ["alive"] * 40 + ["dead"] * 11
+    everyone = [f"p{n}" for n in range(51)]
+    assert shown(values, everyone) == ["alive", "dead"]
+    assert shown(values, [*everyone[:-1], everyone[-2]]) == [], "ten patients died, in eleven rows"
+    sex = frame(s=["F"] * 20 + ["M"] * 20, p=["one"] * 20 + [f"p{n}" for n in range(20)])
+    assert sex_words(sex["s"], sex["p"]) == {}
 
 
 def test_columns_without_a_note_are_numbers_and_identifiers_are_not_among_them() -> None:
@@ -230,9 +246,11 @@ def test_columns_without_a_note_are_numbers_and_identifiers_are_not_among_them()
     found = guess(describe(table))
     assert (found.patient, found.label, found.text) == ("patient_id", "died", "")
     assert found.numbers == ("age", "lactate")
-    assert sex_words(table["sex"]) == {}
-    assert sex_words(frame(s=["Female ", "male"] * 11)["s"]) == {"Female ": "female", "male": "male"}
-    assert sex_words(frame(s=["F"] * 30 + ["M"] * 10)["s"]) == {}
+    assert sex_words(table["sex"], table["patient_id"]) == {}
+    everyone = pd.Series([f"p{n}" for n in range(40)])
+    words = frame(s=["Female ", "male"] * 11)["s"]
+    assert sex_words(words, everyone[:22]) == {"Female ": "female", "male": "male"}
+    assert sex_words(frame(s=["F"] * 30 + ["M"] * 10)["s"], everyone) == {}
 
 
 @given(st.integers(1, 100_000), st.integers(0, 9))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.bundle import images, signing
+from scripts.bundle import contents, images, signing
 from scripts.bundle.__main__ import main
 from scripts.bundle.bill import bill_of
 
@@ -299,9 +299,44 @@ def test_the_same_files_and_key_make_the_same_bundle(made: Path, tmp_path: Path)
     assert first == second
 
 
-def test_a_bundle_is_not_overwritten(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert make(made) == 1
-    assert "ENGINE-E151" in capsys.readouterr().err
+def test_every_pattern_of_pages_and_templates_finds_something() -> None:
+    assert [pattern for pattern in (*contents.TEMPLATES, *contents.PAGES) if not [*ROOT.glob(pattern)]] == []
+
+
+@pytest.mark.parametrize("left", ["folder", "tar"])
+def test_a_bundle_is_not_overwritten(left: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made / "dist", tmp_path / "dist")
+    (folder,) = (tmp_path / "dist").glob("bundle-*/")
+    if left == "tar":
+        shutil.rmtree(folder)
+        folder = folder.with_name(f"{folder.name}.tar")
+    else:
+        folder.with_name(f"{folder.name}.tar").unlink()
+    assert make(tmp_path) == 1
+    assert f"ENGINE-E151 there is such a bundle already\n  {folder}\n" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "dist").iterdir()} == {folder.name}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_search_path_for_folders_leads_to_no_other_bundle(
+    shell: str, made: Path, bundle: Path, tools: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere" / bundle.name).mkdir(parents=True)
+    command = [shutil.which(shell) or shell, str(ROOT / "scripts/bundle/install.sh"), "--key", str(public(made))]
+    environment = {"PATH": str(tools), "CDPATH": str(tmp_path / "elsewhere")}
+    command += ["--check", bundle.name]
+    done = subprocess.run(command, cwd=bundle.parent, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:2]) == (0, "OK"), done.stderr
+
+
+def test_the_bundle_has_what_the_page_for_hospitals_takes_from_it(bundle: Path) -> None:
+    """``docs/how-to/join-as-a-hospital.md`` copies these files out of a bundle, by these names."""
+    page = (bundle / "docs/how-to/join-as-a-hospital.md").read_text()
+    taken = re.findall(r"\.\./bundle-[\d.]+/(\S+)", page)
+    assert set(taken) == {"docker/site.compose.yaml", "weights"}
+    assert all((bundle / name).exists() for name in taken)
+    assert "/join/weights" in page
+    assert (bundle / "weights/tiny/model.safetensors").is_file()
 
 
 def test_the_bill_names_every_locked_package(bundle: Path) -> None:

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from fedfm.certificates import hosts_of, key_file_flaws, read_certificates
+from fedfm.certificates import fingerprint_of, hosts_of, key_file_flaws, read_certificates
 from fedfm.errors import EngineError
 from server_app import certificates
 from server_app.certificates import Certificates, files_of, make_certificates, next_files_of, renew, switch
@@ -139,6 +139,17 @@ def test_the_next_key_belongs_to_whom_the_old_one_does(tmp_path: Path) -> None:
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (10004, 10000, 0o440)
 
 
+def test_the_superlinks_user_reads_what_root_has_renewed_under_a_narrow_umask(tmp_path: Path) -> None:
+    used = make_certificates(tmp_path)
+    before = os.umask(0o077)
+    try:
+        renew(tmp_path)
+        switch(tmp_path)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (used.authority, used.server)] == [0o644, 0o644]
+
+
 def test_a_key_of_another_user_is_not_renewed_by_one_who_may_not_give_it_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +158,13 @@ def test_a_key_of_another_user_is_not_renewed_by_one_who_may_not_give_it_away(
     with pytest.raises(EngineError, match="belongs to another user"):
         renew(tmp_path)
     assert (tmp_path / "ca.crt").read_bytes() == authority
+    monkeypatch.undo()
+    renew(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(certificates.os, "geteuid", lambda: 54321)
+    with pytest.raises(EngineError, match="belongs to another user"):
+        switch(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("step", ["bundle", "folder"])
@@ -154,13 +172,18 @@ def test_a_renewal_that_is_cut_short_can_be_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     old = make_certificates(tmp_path).authority.read_bytes()
-    wanted = {"bundle": "_keep", "folder": "write_private"}[step]
+    wanted = {"bundle": "_keep", "folder": "_give_to_owner_of"}[step]  # the second after the key is written
     with monkeypatch.context() as patch:
         patch.setattr(certificates, wanted, lambda *_: (_ for _ in ()).throw(OSError("no space left")))
         with pytest.raises(OSError, match="no space"):
             renew(tmp_path)
     assert old in (tmp_path / "ca.crt").read_bytes()
+    assert [*tmp_path.glob("next*")] == [], "no key is left behind"
+    killed = tmp_path / "next-abcdefgh"
+    killed.mkdir()
+    (killed / "server.key").write_text("a key of a renewal that was killed")
     coming = renew(tmp_path)
+    assert [path.name for path in tmp_path.glob("next*")] == ["next"]
     with serving(coming) as after:
         assert accepts(after, coming.authority.read_bytes())
 
@@ -192,6 +215,9 @@ def test_the_command_says_what_to_send_and_what_comes_next(tmp_path: Path) -> No
     renewed = say(app, ["certificates", str(tmp_path), "--renew"])
     assert renewed.exit_code == 0
     assert str(tmp_path / "ca.crt") in renewed.output
+    newer, older = read_certificates(tmp_path / "ca.crt")
+    assert fingerprint_of(newer) in renewed.output
+    assert fingerprint_of(older) not in renewed.output
     assert "--switch" in renewed.output
     assert say(app, ["certificates", str(tmp_path), "--switch", "--renew"]).exit_code == 2
     assert say(app, ["certificates", str(tmp_path), "--switch"]).exit_code == 0

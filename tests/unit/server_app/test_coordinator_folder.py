@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -38,6 +39,31 @@ def test_what_is_private_is_for_the_superlink(tmp_path: Path) -> None:
     text = made.authority.read_bytes()
     (read,) = x509.load_pem_x509_certificates(text)
     assert bytes.fromhex(made.fingerprint.replace(":", "")) == read.fingerprint(hashes.SHA256())
+
+
+def test_the_modes_are_the_same_whatever_the_umask(tmp_path: Path) -> None:
+    found = []
+    for umask in (0o022, 0o077, 0):
+        folder = tmp_path / f"{umask:o}"
+        before = os.umask(umask)
+        try:
+            write_coordinator(folder, ["fl.example.org"], port=9092)
+        finally:
+            os.umask(before)
+        paths = [folder, *folder.rglob("*")]
+        found.append({str(path.relative_to(folder)): oct(stat.S_IMODE(path.stat().st_mode)) for path in paths})
+    assert found[0] == found[1] == found[2]
+    private = {"certificates/server.key": "0o400", "superexec.secret": "0o440"}
+    opened = dict.fromkeys((".env", "certificates/ca.crt", "certificates/server.pem"), "0o644")
+    folders = dict.fromkeys((".", "certificates", "hospitals", "weights", "public"), "0o755")
+    assert found[0] == private | opened | folders
+
+
+def test_the_fingerprint_is_the_one_that_openssl_says(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "co"), "fl.example.org"])
+    openssl = ["openssl", "x509", "-in", str(tmp_path / "co/certificates/ca.crt"), "-noout", "-fingerprint", "-sha256"]
+    said = subprocess.run(openssl, capture_output=True, text=True, check=True).stdout
+    assert said.strip().partition("=")[2] in done.output
 
 
 @pytest.mark.parametrize("there", ["file", "folder"])

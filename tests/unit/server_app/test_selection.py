@@ -148,7 +148,7 @@ def test_a_resting_site_is_asked_where_there_are_too_few_others() -> None:
 
 
 def test_attendance_is_what_the_events_tell() -> None:
-    attendance, spent = Attendance(), replace(SPENT, run=0.6, planned=2.4)
+    attendance, spent = Attendance(2), replace(SPENT, run=0.6, planned=2.4)
     for event in (
         events.SiteJoined("a", 0, 60, "cpu", (), SPENT),
         events.SiteJoined("b", 0, 60, "cpu", (), SPENT),
@@ -171,7 +171,7 @@ def test_attendance_is_what_the_events_tell() -> None:
 
 
 def test_a_study_without_privacy_has_spent_no_share() -> None:
-    attendance = Attendance()
+    attendance = Attendance(2)
     attendance.hear(events.SiteJoined("a", 0, 60, "cpu", (), PrivacySpent("none", 1e-3, *[math.inf] * 5, 0.0)))
     assert attendance.candidates(1, [Member("a", 1, 60)], {})["a"].spent == 0
 

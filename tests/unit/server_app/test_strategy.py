@@ -1,17 +1,19 @@
 """The coordinator's loop, over hospitals that are honest, broken, hostile or silent."""
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Error, RecordDict
+from flwr.app import ConfigRecord, Context, Error, RecordDict
 
 from fedfm import arrays, wire
-from fedfm.errors import EngineError
+from fedfm.errors import EngineError, FedFMError
 from fedfm.metrics.counts import LOSS_CAP
+from server_app.app import _is_news, main
 from server_app.report import events, explanations
 from server_app.simulate import InProcessGrid
 from tests.unit.server_app.federation import (
@@ -110,7 +112,49 @@ def test_too_few_good_updates_end_the_run_as_failed(tmp_path: Path) -> None:
     outcome = federate(four(**broken), tmp_path, "rounds=2")
     assert isinstance(outcome.error, EngineError)
     assert outcome.error.code == "ROUND-E020"
+    assert "1 whose answer can be used; a1: ROUND-E013, b1: ROUND-E013, c1: ROUND-E013" in str(outcome.error)
     assert not outcome.of(events.RoundCombined)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "waited_for"),
+    [
+        ((), ""),
+        (("min_sites=3",), "more sites: 0 of at least 3 take part; not for a1, b1, who refused"),
+        (("sites=[a1,b1]",), ""),
+        (("sites=[a1,b1,z9]",), "z9; not for a1, b1, who refused"),
+    ],
+)
+def test_nobody_is_waited_for_who_has_refused(
+    overrides: tuple[str, ...], waited_for: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the first run of a study that no hospital has approved."""
+    refusing = Hospital(describe=lambda _: Error(1000, "SITE-E220 not approved"))
+    patience = "start_minutes=0.005" if waited_for else "start_minutes=100"  # the test has a time limit of its own
+    with caplog.at_level("INFO", "server_app"):
+        outcome = federate({"a1": refusing, "b1": refusing}, tmp_path, *overrides, patience)
+    told = [record.getMessage() for record in caplog.records if "Waiting up to" in record.getMessage()]
+    assert [text.partition(" for ")[2] for text in told] == ([waited_for] if waited_for else [])
+    assert isinstance(outcome.error, EngineError)
+    said = str(outcome.error)
+    assert "ROUND-E020 too few sites at the start" in said
+    assert "0 whose answer can be used; a1: SITE-E220, b1: SITE-E220" in said
+
+
+def test_flower_does_not_tell_again_with_a_trace_what_the_run_has_told() -> None:
+    logger, lines = logging.getLogger("flwr"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(FedFMError):
+            main(InProcessGrid(client_app({}), {}), Context(1, 0, {}, RecordDict(), {"overrides": "'"}))
+        for problem in (EngineError("ROUND-E020", "too few sites"), ValueError("unforeseen")):
+            logger.error("%s raised an exception", type(problem).__name__, exc_info=problem)
+    finally:
+        logger.removeHandler(handler)
+        logger.removeFilter(_is_news)
+    assert lines == ["ValueError raised an exception"]
 
 
 def test_sites_that_refuse_at_the_start_are_not_asked_again(tmp_path: Path) -> None:
