@@ -123,7 +123,7 @@ def _of_bytes(name: str, content: bytes, path: Path) -> Verified:
     seals: list[str] = []
     problem = None
     try:
-        for entry, _ in verified(content, START, first=1, path=path / name):
+        for entry, _ in verified(content, START, first=1, where=str(path / name)):
             seals.append(str(entry["seal"]))
     except DataError as error:
         problem = error

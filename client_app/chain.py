@@ -7,6 +7,11 @@ A crash in the middle of an append leaves a torn line. Beside the file stands a 
 line, written before the first byte of it goes into the file. The next append finishes the torn line from there, so
 that what was begun counts, although nobody had been told yet that it is written. A torn line that is not the
 beginning of its draft is no crash of an append but a file that was cut, and is refused.
+
+What is checked when: the first call of an object verifies every seal. A later one looks at file and draft: which they
+are, their sizes, and when they changed last. Where they are as this object left them, it goes on from what it knows;
+else, and where a minute has passed since the last time, the bytes that it knows are compared by their hash, and what
+is new is verified.
 """
 
 import fcntl
@@ -14,11 +19,13 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from client_app.looks import Look, look, marked
 from client_app.seals import START, damaged, recovered, sealed, verified, written_before
 from fedfm.errors import DataError
 from fedfm.wire import Head
@@ -28,20 +35,29 @@ logger = logging.getLogger(__name__)
 Entry = dict[str, Any]
 Check = Callable[[list[Entry]], None]
 
+COMPARED_FOR = 60.0
+"""Seconds after which bytes are compared again, although the file looks the same."""
+
+_Looks = tuple[Look | None, Look | None]
+"""Of the file and of its draft."""
+
 
 class Chain:
     """One file; remembers what it has verified, and verifies the rest.
 
-    The bytes that were verified before are compared by their hash at every call, which takes
-    milliseconds for thousands of entries. A file that changed or shrank under this object is
-    damaged for it ever after, also where it is whole in itself. Not for several threads at once.
+    A file that changed or shrank under this object is damaged for it ever after, also where it is whole in itself.
+    Not for several threads at once.
 
     Args:
         path: The file; made with its folder where it does not exist.
+        clock: Seconds, of which only differences count.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._clock = clock
+        self._known: _Looks | None = None  # None: whatever it looks like, its bytes are compared
+        self._compared_at = 0.0
         self._draft = path.with_name(f"{path.name}.next")
         self._size, self._hash = 0, hashlib.sha256()
         self._entries: list[Entry] = []
@@ -57,14 +73,14 @@ class Chain:
             DataError: A line does not follow from the one before, the file does not go on from what this
                 object, or the draft, knows of it, or it cannot be read.
         """
-        with _explained(self.path, "cannot read", "give this user the right to read the file and its folder"):
+        with self._explained("cannot read", "give this user the right to read the file and its folder"):
             try:
                 file = os.open(self.path, os.O_RDONLY)
             except FileNotFoundError:
                 self._verify(b"")
                 return self._entries
             with _locked(file, fcntl.LOCK_SH):
-                self._verify(_bytes_of(file))
+                self._refresh(file)
         return self._entries
 
     def head(self) -> Head:
@@ -92,40 +108,81 @@ class Chain:
             DataError: As in ``read``, or the file cannot be written.
         """
         fix = "free disk space, or give the trainer's user write access to the folder"
-        with _explained(self.path, "cannot write", fix):
+        with self._explained("cannot write", fix):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             with _locked(file, fcntl.LOCK_EX):
-                self._finish(file, self._verify(_bytes_of(file)))
+                self._finish(file, self._refresh(file))
                 if check is not None:
                     check(self._entries)
                 last = self._entries[-1]["seal"] if self._entries else START
                 line = sealed(entry, number=len(self._entries) + 1, previous=last)
                 self._write(file, line)
-            added: Entry = json.loads(line)
-            self._take(line, added)
+                added: Entry = json.loads(line)
+                self._take(line, added)
+                self._mark(file)
         return added
+
+    @property
+    def _where(self) -> str:
+        """How errors name the file: they leave the hospital, and its path stays in the log."""
+        return f"state of site.yaml: {self.path.name}"
+
+    @contextmanager
+    def _explained(self, what: str, fix: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            found = error.strerror or type(error).__name__
+            logger.warning("%s %s: %s", what, self.path, found)
+            raise DataError("SITE-E150", what, where=self._where, found=found, fix=fix) from error
+        except DataError as error:
+            if error.code == "SITE-E115":
+                logger.warning("%s is not as it was left: %s", self.path, error)
+            raise
 
     def _take(self, line: bytes, entry: Entry) -> None:
         self._size += len(line)
         self._hash.update(line)
         self._entries.append(entry)
 
+    def _refresh(self, file: int) -> bytes:
+        """Verify the file, unless it is as this object knows it; return what it lacks of a torn line."""
+        seen: _Looks = look(file), look(self._draft)
+        now = self._clock()
+        if seen == self._known and now - self._compared_at < COMPARED_FOR:
+            return b""
+        self._known = None
+        rest = self._verify(_bytes_of(file))
+        self._compared_at = now
+        if not rest and all(one is None or one.is_settled for one in seen):
+            self._known = seen
+        return rest
+
+    def _mark(self, file: int) -> None:
+        """Remember how the file looks that was just written, in a way that no other write can make it look."""
+        draft = os.open(self._draft, os.O_RDONLY)
+        try:
+            seen = marked(file), marked(draft)
+        finally:
+            os.close(draft)
+        self._known = None if None in seen else seen
+
     def _verify(self, content: bytes) -> bytes:
         """Verify what is new since the last call; return what the file lacks of a torn line."""
         draft = self._read_draft()
         whole = recovered(content, draft)
         if hashlib.sha256(whole[: self._size]).digest() != self._hash.digest():
-            for _ in verified(whole, START, first=1, path=self.path):
+            for _ in verified(whole, START, first=1, where=self._where):
                 pass  # names the line, where one was edited
-            raise damaged("an older or another file was put in its place", self.path)
+            raise damaged("an older or another file was put in its place", self._where)
         start, first = self._size, len(self._entries) + 1
         last = self._entries[-1]["seal"] if self._entries else START
-        for entry, end in verified(whole, last, first=first, path=self.path, offset=start):
+        for entry, end in verified(whole, last, first=first, where=self._where, offset=start):
             self._take(whole[start:end], entry)
             start = end
         if written_before(draft) > len(self._entries):
-            raise damaged("lines are missing at its end", self.path, len(self._entries) + 1)
+            raise damaged("lines are missing at its end", self._where, len(self._entries) + 1)
         return whole[len(content) :]
 
     def _read_draft(self) -> bytes:
@@ -146,6 +203,7 @@ class Chain:
         The draft is not forced to disk: it outlives a killed process as it is. Where the machine itself fails and
         a draft is lost with it, a torn line is refused instead of finished.
         """
+        self._known = None
         try:
             with self._draft.open("wb", buffering=0) as draft:
                 _write_all(draft.fileno(), line)
@@ -158,15 +216,6 @@ class Chain:
             os.ftruncate(file, self._size)
             self._draft.unlink(missing_ok=True)
             raise
-
-
-@contextmanager
-def _explained(path: Path, what: str, fix: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        found = error.strerror or type(error).__name__
-        raise DataError("SITE-E150", what, where=str(path), found=found, fix=fix) from error
 
 
 @contextmanager
