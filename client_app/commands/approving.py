@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client_app.approvals import Approvals, Decision
-from client_app.commands.console import AsJson, SiteFile, friendly
+from client_app.commands.console import AsJson, SiteFile, complain, friendly
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
 from fedfm.config.study import Study
@@ -128,11 +128,15 @@ def _now() -> datetime.datetime:
 
 
 def _list(site: Site, approvals: Approvals, *, as_json: bool) -> None:
-    pending, standing = approvals.pending(), list(approvals.standing().values())
-    waiting = [{"study": digest, "name": study.name, "purpose": study.purpose} for digest, study in pending.items()]
+    found, standing = approvals.waiting(), list(approvals.standing().values())
+    waiting = [
+        {"study": digest, "name": study.name, "purpose": study.purpose} for digest, study in found.studies.items()
+    ]
     if as_json:
         decided = [_told(decision) for decision in standing]
-        print_json({"site": site.id, "approval": site.policy.approval, "pending": waiting, "decided": decided})
+        lost = {name: str(problem) for name, problem in found.unreadable.items()}
+        told = {"site": site.id, "approval": site.policy.approval, "pending": waiting, "decided": decided}
+        print_json(told | {"unreadable": lost})
         return
     from client_app.study_card_page import plain  # noqa: PLC0415 - torch
 
@@ -142,6 +146,9 @@ def _list(site: Site, approvals: Approvals, *, as_json: bool) -> None:
     _print_rows(f"{site.id}: waits for approval", ("hash", "study", "purpose"), rows)
     last = [(d.study[:12], plain(d.name), d.action, d.time[:10], d.by, f"wire {d.wire_version}") for d in standing]
     _print_rows(f"{site.id}: decided", ("hash", "study", "decision", "on", "by", "under"), last)
+    complain(*found.unreadable.values())
+    if found.is_full:
+        say("No further study can wait: decide about some of these, or remove their files.")
     say("Look at one, and decide: fedfm-site approve SITE_FILE HASH; fedfm-site withdraw SITE_FILE HASH")
 
 
