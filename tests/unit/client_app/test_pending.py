@@ -1,4 +1,4 @@
-"""What waits for a hospital's people: bounded, never pushed out, safe under several writers; nothing blocks the rest."""
+"""What waits for a hospital's people: bounded, never pushed out, safe under several writers; none blocks the rest."""
 
 import json
 import os
