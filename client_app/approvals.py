@@ -3,8 +3,8 @@
 An approval is of one resolved study: every setting of it, as the trainer reads it. A study that differs in one setting
 is another study, and waits. Approvals and withdrawals are entries of one sealed file, ``approvals.jsonl``; none is
 ever taken out. Each is noted in the audit log as well: a file that does not end, for a study, with what the log has
-as the newest decision on it is an older or another one. What was asked for without approval is kept under ``pending``
-for the hospital to look at.
+as the newest decision on it is an older or another one. What was asked for without approval waits
+(``client_app.pending``) for the hospital to look at.
 """
 
 import datetime
@@ -19,19 +19,17 @@ from typing import Literal
 from client_app.audit_log import AuditLog, agrees, disagreeing, log_of
 from client_app.chain import Chain, Entry, locked
 from client_app.installed import code_hash
-from client_app.own_files import keep
+from client_app.pending import Pending, Waiting
 from fedfm.config.compose import study_from_json, study_to_json
 from fedfm.config.policy import policy_hash
 from fedfm.config.site import Site
 from fedfm.config.study import Study
-from fedfm.errors import DataError, PolicyError
+from fedfm.errors import ConfigErrors, DataError, PolicyError
 from fedfm.wire import WIRE_VERSION, Head
 
-FILE, LOCK, PENDING = "approvals.jsonl", "approvals.lock", "pending"
-MOST_PENDING, LARGEST_PENDING = 20, 1_000_000
-"""Studies that wait at most, and bytes of one: a coordinator must not fill the hospital's disk."""
+FILE, LOCK = "approvals.jsonl", "approvals.lock"
 
-WITHDRAWN, DISAGREES = "SITE-E221", "SITE-E228"
+NEW, WITHDRAWN, DISAGREES = "SITE-E220", "SITE-E221", "SITE-E228"
 
 _SHORTEST_PREFIX = 6
 _LONGEST_NAME = 80
@@ -83,7 +81,7 @@ class Approvals:
         self._site = site
         self._log = log or log_of(site)
         folder = Path(site.state)
-        self._chain, self._lock, self._pending = Chain(folder / FILE), folder / LOCK, folder / PENDING
+        self._chain, self._lock, self._pending = Chain(folder / FILE), folder / LOCK, Pending(folder)
 
     def decisions(self) -> list[Decision]:
         """Return all decisions, oldest first.
@@ -114,15 +112,15 @@ class Approvals:
         """Return if the policy asks for no approval, or the study has it.
 
         Raises:
-            PolicyError: It has not; it is kept for the hospital to look at. Nothing was computed or spent.
+            PolicyError: It has not; it is kept for the hospital to look at, or the error says why it is not. Nothing
+                was computed or spent.
             DataError: The file is damaged, or the study cannot be kept.
         """
         refusal = self.refusal(study)
         if refusal is None:
             return
-        if refusal.code != WITHDRAWN:
-            self._keep_pending(study, study_hash(study))
-        raise refusal
+        lost = "" if refusal.code == WITHDRAWN else self._pending.keep(study, study_hash(study))
+        raise self._not_kept(study, lost) if lost and refusal.code == NEW else refusal
 
     def refusal(self, study: Study) -> PolicyError | None:
         """Return why the study would be refused, and keep nothing; None where it would not.
@@ -140,7 +138,7 @@ class Approvals:
             return self._refusal(DISAGREES, what, study, digest)
         last = None if entry is None else _decision(entry)
         if last is None:
-            return self._refusal("SITE-E220", "the hospital has not approved this study", study, digest)
+            return self._refusal(NEW, "the hospital has not approved this study", study, digest)
         if last.action == "withdraw":
             return self._refusal(WITHDRAWN, "the hospital has withdrawn its approval of this study", study, digest)
         if last.wire_version != WIRE_VERSION:
@@ -163,7 +161,7 @@ class Approvals:
             fedfm=version("fedfm"),
         )
         self._write(decision)
-        (self._pending / f"{decision.study}.json").unlink(missing_ok=True)
+        self._pending.remove(decision.study)
         return decision
 
     def withdraw(self, prefix: str, *, by: str, now: datetime.datetime) -> Decision:
@@ -178,24 +176,23 @@ class Approvals:
         self._write(decision)
         return decision
 
-    def pending(self) -> dict[str, Study]:
-        """Return what waits for approval, by hash, newest first.
-
-        Raises:
-            DataError: A file there was changed, or cannot be read.
-        """
-        files = sorted(self._pending.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        return {path.stem: _read_pending(path) for path in files}
+    def waiting(self) -> Waiting:
+        """Return what waits for approval."""
+        return self._pending.waiting()
 
     def find(self, prefix: str) -> Study:
         """Return the study, pending or once decided about, whose hash begins so.
 
         Raises:
-            DataError: None does, or several do.
+            DataError: None does, or several do, or it cannot be read.
         """
-        pending, decided = self.pending(), self.standing()
-        digest = self._one_of({**pending, **decided}, prefix)
-        return pending[digest] if digest in pending else study_from_json(decided[digest].resolved)
+        found, decided = self.waiting(), self.standing()
+        digest = self._one_of({*found.studies, *found.unreadable, *decided}, prefix)
+        if digest in found.studies:
+            return found.studies[digest]
+        if digest in decided:
+            return _study_of(decided[digest])
+        raise found.unreadable[digest]
 
     def _last_entries(self) -> dict[str, Entry]:
         return {str(entry["study"]): entry for entry in self._chain.read()}
@@ -231,14 +228,15 @@ class Approvals:
             fix=f"the hospital {first}looks at it and decides: fedfm-site approve SITE_FILE {digest[:12]}",
         )
 
-    def _keep_pending(self, study: Study, digest: str) -> None:
-        path, content = self._pending / f"{digest}.json", study_to_json(study).encode()
-        if path.exists() or len(content) > LARGEST_PENDING:
-            return
-        keep(path, content)
-        files = sorted(self._pending.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-        for old in files[:-MOST_PENDING]:
-            old.unlink(missing_ok=True)
+    def _not_kept(self, study: Study, why: str) -> PolicyError:
+        return PolicyError(
+            "SITE-E219",
+            "the hospital has not approved this study, and it does not wait there either",
+            where=f"approvals of {self._site.id}",
+            found=f"{study.name}, hash {study_hash(study)[:12]}: {why}",
+            fix="the hospital decides about those that wait, or removes their files (state/pending); or send it "
+            "config.resolved.json, for: fedfm-site approve SITE_FILE config.resolved.json",
+        )
 
 
 def _decision(entry: Entry) -> Decision:
@@ -246,23 +244,17 @@ def _decision(entry: Entry) -> Decision:
     return Decision(**{name: entry[name] for name in Decision.__annotations__ if name in entry})
 
 
-def _read_pending(path: Path) -> Study:
+def _study_of(decision: Decision) -> Study:
     try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path) from error
-    if hashlib.sha256(text.encode()).hexdigest() != path.stem:
-        raise _unreadable(path)
-    return study_from_json(text)
-
-
-def _unreadable(path: Path) -> DataError:
-    return DataError(
-        "SITE-E225",
-        "a study that waits for approval cannot be read, or was changed",
-        where=f"{PENDING}/{path.name}",
-        fix="remove the file; the study waits again when the coordinator asks the next time",
-    )
+        return study_from_json(decision.resolved)
+    except ConfigErrors as error:
+        raise DataError(
+            "SITE-E229",
+            "a study that was decided about under another release cannot be read as a study of this one",
+            where=FILE,
+            found=f"{decision.name}, hash {decision.study[:12]} ({error.code})",
+            fix="nothing needs to be done: no request of this release can be of it; a study of today waits by itself",
+        ) from error
 
 
 def _name(by: str) -> str:

@@ -121,7 +121,7 @@ def _of_bytes(name: str, content: bytes, path: Path) -> Verified:
     entries: list[Entry] = []
     problem = None
     try:
-        for entry, _ in verified(content, START, first=1, path=path / name):
+        for entry, _ in verified(content, START, first=1, where=str(path / name)):
             entries.append(entry)
     except DataError as error:
         problem = error

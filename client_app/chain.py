@@ -7,6 +7,11 @@ A crash in the middle of an append leaves a torn line. Beside the file stands a 
 line, written before the first byte of it goes into the file. The next append finishes the torn line from there, so
 that what was begun counts, although nobody had been told yet that it is written. A torn line that is not the
 beginning of its draft is no crash of an append but a file that was cut, and is refused.
+
+What is checked when: the first call of an object verifies every seal. A later one looks at file and draft: which they
+are, their sizes, and when they changed last. Where they are as this object left them, it goes on from what it knows;
+else, and where a minute has passed since the last time, the bytes that it knows are compared by their hash, and what
+is new is verified.
 """
 
 import fcntl
@@ -14,11 +19,13 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from client_app.looks import Look, look, marked
 from client_app.seals import START, damaged, recovered, sealed, verified, written_before
 from fedfm.errors import DataError
 from fedfm.wire import Head
@@ -28,20 +35,29 @@ logger = logging.getLogger(__name__)
 Entry = dict[str, Any]
 Check = Callable[[list[Entry]], None]
 
+COMPARED_FOR = 60.0
+"""Seconds after which bytes are compared again, although the file looks the same."""
+
+_Looks = tuple[Look | None, Look | None]
+"""Of the file and of its draft."""
+
 
 class Chain:
     """One file; remembers what it has verified, and verifies the rest.
 
-    The bytes that were verified before are compared by their hash at every call, which takes
-    milliseconds for thousands of entries. A file that changed or shrank under this object is
-    damaged for it ever after, also where it is whole in itself. Not for several threads at once.
+    A file that changed or shrank under this object is damaged for it ever after, also where it is whole in itself.
+    Not for several threads at once.
 
     Args:
         path: The file; made with its folder where it does not exist.
+        clock: Seconds, of which only differences count.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._clock = clock
+        self._known: _Looks | None = None  # None: whatever it looks like, its bytes are compared
+        self._compared_at = 0.0
         self._draft = path.with_name(f"{path.name}.next")
         self._size, self._hash = 0, hashlib.sha256()
         self._entries: list[Entry] = []
@@ -64,7 +80,7 @@ class Chain:
                 self._verify(b"")
                 return self._entries
             with _held(file, fcntl.LOCK_SH):
-                self._verify(_bytes_of(file))
+                self._refresh(file)
         return self._entries
 
     def head(self) -> Head:
@@ -96,14 +112,15 @@ class Chain:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = _made(self.path, os.O_RDWR | os.O_APPEND)
             with _held(file, fcntl.LOCK_EX):
-                self._finish(file, self._verify(_bytes_of(file)))
+                self._finish(file, self._refresh(file))
                 if check is not None:
                     check(self._entries)
                 last = self._entries[-1]["seal"] if self._entries else START
                 line = sealed(entry, number=len(self._entries) + 1, previous=last)
                 self._write(file, line)
-            added: Entry = json.loads(line)
-            self._take(line, added)
+                added: Entry = json.loads(line)
+                self._take(line, added)
+                self._mark(file)
         return added
 
     def _take(self, line: bytes, entry: Entry) -> None:
@@ -111,21 +128,43 @@ class Chain:
         self._hash.update(line)
         self._entries.append(entry)
 
+    def _refresh(self, file: int) -> bytes:
+        """Verify the file, unless it is as this object knows it; return what it lacks of a torn line."""
+        seen: _Looks = look(file), look(self._draft)
+        now = self._clock()
+        if seen == self._known and now - self._compared_at < COMPARED_FOR:
+            return b""
+        self._known = None
+        rest = self._verify(_bytes_of(file))
+        self._compared_at = now
+        if not rest and all(one is None or one.is_settled for one in seen):
+            self._known = seen
+        return rest
+
+    def _mark(self, file: int) -> None:
+        """Remember how the file looks that was just written, in a way that no other write can make it look."""
+        draft = os.open(self._draft, os.O_RDONLY)
+        try:
+            seen = marked(file), marked(draft)
+        finally:
+            os.close(draft)
+        self._known = None if None in seen else seen
+
     def _verify(self, content: bytes) -> bytes:
         """Verify what is new since the last call; return what the file lacks of a torn line."""
         draft = self._read_draft()
         whole = recovered(content, draft)
         if hashlib.sha256(whole[: self._size]).digest() != self._hash.digest():
-            for _ in verified(whole, START, first=1, path=self.path):
+            for _ in verified(whole, START, first=1, where=_where(self.path)):
                 pass  # names the line, where one was edited
-            raise damaged("an older or another file was put in its place", self.path)
+            raise damaged("an older or another file was put in its place", _where(self.path))
         start, first = self._size, len(self._entries) + 1
         last = self._entries[-1]["seal"] if self._entries else START
-        for entry, end in verified(whole, last, first=first, path=self.path, offset=start):
+        for entry, end in verified(whole, last, first=first, where=_where(self.path), offset=start):
             self._take(whole[start:end], entry)
             start = end
         if written_before(draft) > len(self._entries):
-            raise damaged("lines are missing at its end", self.path, len(self._entries) + 1)
+            raise damaged("lines are missing at its end", _where(self.path), len(self._entries) + 1)
         return whole[len(content) :]
 
     def _read_draft(self) -> bytes:
@@ -146,6 +185,7 @@ class Chain:
         The draft is not forced to disk: it outlives a killed process as it is. Where the machine itself fails and
         a draft is lost with it, a torn line is refused instead of finished.
         """
+        self._known = None
         try:
             draft = _made(self._draft, os.O_WRONLY | os.O_TRUNC)
             try:
@@ -201,7 +241,17 @@ def _explained(path: Path, what: str, fix: str) -> Iterator[None]:
         yield
     except OSError as error:
         found = error.strerror or type(error).__name__
-        raise DataError("SITE-E150", what, where=str(path), found=found, fix=fix) from error
+        logger.warning("%s %s: %s", what, path, found)
+        raise DataError("SITE-E150", what, where=_where(path), found=found, fix=fix) from error
+    except DataError as error:
+        if error.code == "SITE-E115":
+            logger.warning("%s is not as it was left: %s", path, error)
+        raise
+
+
+def _where(path: Path) -> str:
+    """Return how errors name a file: they leave the hospital, and its path stays in the log."""
+    return f"state of site.yaml: {path.name}"
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from fedfm.errors import DataError
@@ -24,7 +23,7 @@ def line_of(entry: Mapping[str, Any]) -> bytes:
 
 
 def verified(
-    content: bytes, previous: str, *, first: int, path: Path, offset: int = 0
+    content: bytes, previous: str, *, first: int, where: str, offset: int = 0
 ) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield each entry of ``content`` from ``offset`` on, and the offset of its end.
 
@@ -32,7 +31,7 @@ def verified(
         content: Bytes of the file.
         previous: Seal of the line before, or ``START``.
         first: Number of the first entry.
-        path: Where errors say that it is.
+        where: What errors call the file; it leaves the hospital where this is one of its own.
         offset: Begin of the first line.
 
     Raises:
@@ -42,11 +41,11 @@ def verified(
     while (end := content.find(b"\n", offset) + 1) > 0:
         entry = _follower(content[offset:end], number, previous)
         if entry is None:
-            raise damaged("the file was edited, cut or damaged", path, number)
+            raise damaged("the file was edited, cut or damaged", where, number)
         yield entry, end
         number, previous, offset = number + 1, str(entry["seal"]), end
     if offset < len(content):
-        raise damaged("the last line is not complete", path, number)
+        raise damaged("the last line is not complete", where, number)
 
 
 def recovered(content: bytes, draft: bytes) -> bytes:
@@ -72,13 +71,12 @@ def written_before(draft: bytes) -> int:
     return int(drafted["n"]) - 1 if drafted else 0
 
 
-def damaged(what: str, path: Path, number: int = 0) -> DataError:
+def damaged(what: str, where: str, number: int = 0) -> DataError:
     """Return the error of a file that may not be gone on with; ``number`` is that of a line, or 0 for the file."""
-    where = f"{path}:{number}" if number else str(path)
     return DataError(
         "SITE-E115",
         what,
-        where=where,
+        where=f"{where}:{number}" if number else where,
         fix="restore it from a backup that is at least as new, and start the trainer again; never delete it",
     )
 

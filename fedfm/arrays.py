@@ -82,7 +82,8 @@ def from_bytes(data: bytes) -> Arrays:
     Raises:
         WireError: The bytes are not a whole safetensors document, hold anything else, or an array is not float32.
     """
+    view = memoryview(data)  # a slice of the bytes would be one more copy of them all
     return {
-        name: np.frombuffer(data[place.begin : place.end], "<f4").reshape(place.shape).astype(np.float32)
+        name: np.frombuffer(view[place.begin : place.end], "<f4").reshape(place.shape).astype(np.float32)
         for name, place in places(data).items()
     }

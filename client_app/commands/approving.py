@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client_app.approvals import Approvals, Decision
-from client_app.commands.console import AsJson, SiteFile, friendly
+from client_app.commands.console import AsJson, SiteFile, complain, friendly
 from client_app.plain import plain
 from fedfm.config.compose import load_site
 from fedfm.config.site import Site
@@ -132,13 +132,16 @@ def _now() -> datetime.datetime:
 
 
 def _list(site: Site, approvals: Approvals, *, as_json: bool) -> None:
-    pending, standing = approvals.pending(), list(approvals.standing().values())
+    found, standing = approvals.waiting(), list(approvals.standing().values())
     wrong = approvals.disagreeing()
-    waiting = [{"study": digest, "name": study.name, "purpose": study.purpose} for digest, study in pending.items()]
+    waiting = [
+        {"study": digest, "name": study.name, "purpose": study.purpose} for digest, study in found.studies.items()
+    ]
     if as_json:
         decided = [_told(decision) for decision in standing]
+        lost = {name: str(problem) for name, problem in found.unreadable.items()}
         told = {"site": site.id, "approval": site.policy.approval, "pending": waiting, "decided": decided}
-        print_json(told | {"disagreeing": list(wrong)})
+        print_json(told | {"unreadable": lost, "disagreeing": list(wrong)})
         return
     if site.policy.approval == "none":
         say("policy.approval is none: this site answers every study that stays within its caps.")
@@ -149,6 +152,9 @@ def _list(site: Site, approvals: Approvals, *, as_json: bool) -> None:
     if wrong:
         say(f"not what the audit log has as decided last (SITE-E228): {', '.join(digest[:12] for digest in wrong)}")
         say("They are refused until somebody decides anew, or puts back the newest approvals.")
+    complain(*found.unreadable.values())
+    if found.is_full:
+        say("No further study can wait: decide about some of these, or remove their files.")
     say("Look at one, and decide: fedfm-site approve SITE_FILE HASH; fedfm-site withdraw SITE_FILE HASH")
 
 

@@ -35,12 +35,13 @@ def check(site_file: SiteFile) -> None:
         charges, entries = len(ledger_of(site).charges()), len(AuditLog(Path(site.state)).entries())
         say(f"OK  {site.id}")
         approvals, needed = Approvals(site), site.policy.approval
-        decided, waiting = len(approvals.decisions()), len(approvals.pending())
+        decided, waiting = len(approvals.decisions()), approvals.waiting()
         say(f"  policy     {policy_hash(site.policy)[:12]}, approval {needed}")
         say(f"  table      {len(table.columns)} columns, the {len(named)} that the site file names among them")
         say(f"  ledger     whole, {charges} charges")
         count = len(approvals.disagreeing())
         differing = f", {count} NOT AS THE AUDIT LOG HAS THEM (SITE-E228)" if count else ""
-        say(f"  approvals  whole, {decided} decisions{differing}; {waiting} studies wait")
+        say(f"  approvals  whole, {decided} decisions{differing}; {len(waiting.studies)} studies wait")
         say(f"  audit log  whole, {entries} entries")
+        complain(*waiting.unreadable.values())  # the trainer answers all the same
         say("Labels and values are checked when a study asks; only then is it known which it needs.")

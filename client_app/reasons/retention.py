@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from client_app.asked import Round
+from client_app.own_files import is_draft
 from client_app.reasons import check_history, checked_model
 from client_app.reasons.kept_json import parsed
 
@@ -13,11 +14,14 @@ logger = logging.getLogger(__name__)
 
 _DAY = 24 * 60 * 60
 _FIELDS = {"check": check_history.FIELDS, "checked": checked_model.FIELDS}
+# .partial here: a draft of an earlier release
 _NAMES = re.compile(r"(check)-\d+-[0-9a-f]{16}\.(json|partial)|(checked)-[0-9a-f]{16}\.(model|partial)", re.ASCII)
 
 
 def remove_old(asked: Round, *, now: datetime.datetime) -> None:
     """Remove checks and models of other runs that are older than ``explanations.keep_days``; the log says how many.
+
+    Drafts too, of any file that stays at the site: a process that died has left them, whichever run it was in.
 
     Args:
         asked: The request; files of its run stay, however old.
@@ -51,8 +55,16 @@ def _of_other_files(asked: Round) -> list[tuple[Path, str]]:
     except OSError as error:
         logger.warning("the state folder cannot be listed (%s): old checks and models stay", error.strerror)
         return []
-    named = ((path, _NAMES.fullmatch(path.name)) for path in paths if path.name not in of_run)
-    return [(path, name[1] or name[3]) for path, name in named if name]
+    named = ((path, _kind(path.name)) for path in paths if path.name not in of_run)
+    return [(path, kind) for path, kind in named if kind]
+
+
+def _kind(name: str) -> str:
+    """Return ``check``, ``checked`` or ``draft``; empty for a file of another kind."""
+    if is_draft(name):
+        return "draft"
+    found = _NAMES.fullmatch(name)
+    return (found[1] or found[3]) if found else ""
 
 
 def _is_old(path: Path, kind: str, run: str, *, since: float, now: datetime.datetime) -> bool:
@@ -66,6 +78,8 @@ def _written(path: Path, kind: str, *, now: datetime.datetime) -> tuple[float, s
     Where that cannot be read, or lies in the future, the time is that of the file, which a copy may have changed.
     """
     changed = path.stat().st_mtime
+    if kind == "draft":
+        return changed, ""
     try:
         with path.open("rb") as file:
             told = parsed(file.readline().decode(), _FIELDS[kind])

@@ -1,5 +1,6 @@
 """The kinds of backbone. To add one: write a function, add it to ``BACKBONES`` and a file to ``conf/model``."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,11 @@ from fedfm.model.tabular import TabularClassifier
 from fedfm.model.text import TextClassifier
 from fedfm.model.tiny import tiny_bert, tiny_tokenizer
 
+log = logging.getLogger(__name__)
+
 FAMILY = ("bert", "roberta", "xlm-roberta")
+_WHERE = "the folder of the model"
+"""Its path may be a hospital's own, and goes to the local log."""
 
 
 def bert(recipe: Recipe, copies: Mapping[str, str]) -> Classifier:
@@ -94,32 +99,35 @@ def _load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        log.warning("%s cannot be read: %s", folder, type(error).__name__)
         raise ModelError(
             "MODEL-E143",
             "the folder of the model cannot be read",
-            where=str(folder),
+            where=_WHERE,
             found=type(error).__name__,
             allowed=f"config.json, {WEIGHTS} and the tokenizer's files, as transformers writes them",
-            fix="copy the whole folder of the model",
+            fix="copy the whole folder of the model; the log of the machine names it",
         ) from error
     lacking = [name for name in (*info["missing_keys"], *info["mismatched_keys"]) if "pooler" not in str(name)]
     if lacking:
+        log.warning("%s lacks arrays of its configuration, or has others", folder)
         raise ModelError(
             "MODEL-E143",
             "the weights are not those of the configuration beside them",
-            where=str(folder),
+            where=_WHERE,
             found=f"{len(lacking)} arrays missing or of another shape",
-            fix="copy config.json and the weights from the same model",
+            fix="copy config.json and the weights from the same model; the log of the machine names the folder",
         )
     return model, tokenizer
 
 
 def _check_family(model_type: str, *, is_decoder: bool, folder: Path) -> None:
     if model_type not in FAMILY or is_decoder:
+        log.warning("%s is of another family", folder / "config.json")
         raise ModelError(
             "MODEL-E144",
             "this architecture is not supported",
-            where=str(folder / "config.json"),
+            where=f"config.json in {_WHERE}",
             found=model_type + (" as a decoder" if is_decoder else ""),
             allowed=f"encoders of type {', '.join(FAMILY)}",
         )

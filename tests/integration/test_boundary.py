@@ -1,7 +1,6 @@
 """The trainer's boundary, through the service: whatever is asked, a coded answer."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from client_app.trainer import trainer_pb2 as pb
 from client_app.trainer.calls import CALLS
-from client_app.trainer.service import MOST_AT_ONCE
 from fedfm.arrays import to_bytes
 from fedfm.wire import WIRE_VERSION
 from tests.integration.boundary import START, Hospital, asked, hospital_in
@@ -218,29 +216,3 @@ def test_each_thing_that_cannot_be_has_its_code(
     change(message)
     assert hospital.ask(name, message).refusal.code == code
     hospital.good()
-
-
-def test_requests_beyond_those_that_may_wait_are_refused_at_once_and_status_answers(
-    own: Hospital, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entered, go = threading.Semaphore(0), threading.Event()
-
-    def waiting(*_: object, **__: object) -> None:
-        entered.release()
-        go.wait(20)
-
-    monkeypatch.setattr("client_app.trainer.service.request_of", waiting)
-    threads = [
-        threading.Thread(target=own.service.answer, args=("Describe", asked("Describe").SerializeToString()))
-        for _ in range(MOST_AT_ONCE)
-    ]
-    for thread in threads:
-        thread.start()
-    assert all(entered.acquire(timeout=20) for _ in threads)
-    assert own.ask("Describe", asked("Describe")).refusal.code == "SITE-E139"
-    assert pb.StatusAnswer.FromString(own.service.status()).site == "hospital-a"
-    go.set()
-    for thread in threads:
-        thread.join()
-    monkeypatch.undo()
-    own.good()

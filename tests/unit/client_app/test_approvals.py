@@ -3,7 +3,6 @@
 import datetime
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from hypothesis import strategies as st
 
 from client_app import approvals as module
 from client_app import installed
-from client_app.approvals import FILE, MOST_PENDING, PENDING, Approvals, study_hash
+from client_app.approvals import FILE, Approvals, study_hash
 from client_app.installed import code_hash
+from client_app.pending import FOLDER, Pending
 from client_app.study_card import changes
 from fedfm.config.compose import compose_study, study_from_json, study_to_json
 from fedfm.config.policy import policy_hash
@@ -47,10 +47,10 @@ def test_a_study_waits_until_a_person_approves_it(tmp_path: Path) -> None:
     site, wanted = site_in(tmp_path), study()
     trainer, person = Approvals(site), Approvals(site)  # two processes
     assert refused(trainer, wanted) == "SITE-E220"
-    assert list(person.pending()) == [study_hash(wanted)]
+    assert list(person.waiting().studies) == [study_hash(wanted)]
     person.approve(wanted, by="  Dr.  Ada\tBerg ", now=NOW)
     trainer.check(wanted)
-    assert person.pending() == {}
+    assert person.waiting().studies == {}
     (entry,) = person.decisions()
     assert (entry.time, entry.action, entry.by, entry.name) == (
         "2026-11-25T16:30:00+00:00",
@@ -67,7 +67,7 @@ def test_an_approval_that_is_withdrawn_holds_no_longer_and_can_be_given_again(tm
     digest = approvals.approve(wanted, by="Ada", now=NOW).study
     approvals.withdraw(digest[:8], by="Bo", now=NOW)
     assert refused(approvals, wanted) == "SITE-E221"
-    assert approvals.pending() == {}  # nobody is asked again
+    assert approvals.waiting().studies == {}  # nobody is asked again
     with pytest.raises(DataError, match="SITE-E224"):
         approvals.withdraw(digest, by="Bo", now=NOW)
     approvals.approve(approvals.find(digest[:6]), by="Ada", now=NOW)
@@ -80,7 +80,7 @@ def test_an_approval_is_for_one_wire_version(tmp_path: Path, monkeypatch: pytest
     approvals.approve(wanted, by="Ada", now=NOW)
     monkeypatch.setattr(module, "WIRE_VERSION", WIRE_VERSION + 1)
     assert refused(approvals, wanted) == "SITE-E222"
-    approvals.approve(approvals.find(next(iter(approvals.pending()))), by="Ada", now=NOW)
+    approvals.approve(approvals.find(next(iter(approvals.waiting().studies))), by="Ada", now=NOW)
     approvals.check(wanted)
 
 
@@ -130,7 +130,7 @@ def test_a_study_that_differs_in_one_setting_is_not_the_approved_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every setting of a study, changed into all that the schema lets through."""
-    monkeypatch.setattr(module, "keep", lambda *_: None)  # which would take longest
+    monkeypatch.setattr(Pending, "keep", lambda *_: "")  # which would take longest
     approvals, wanted = Approvals(site_in(tmp_path)), study()
     tree = json.loads(study_to_json(wanted))
     approvals.approve(wanted, by="Ada", now=NOW)
@@ -176,26 +176,10 @@ def test_how_the_coordinator_writes_a_study_makes_no_other_study(tmp_path: Path,
     assert study_hash(study_from_json(json.dumps(tree, indent=indent))) == study_hash(wanted)
 
 
-def test_what_waits_is_bounded_in_number_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    approvals, wanted = Approvals(site_in(tmp_path)), study()
-    for seed in range(MOST_PENDING + 5):
-        assert refused(approvals, replace(wanted, seed=seed)) == "SITE-E220"
-    files = list((tmp_path / PENDING).iterdir())
-    assert len(files) == MOST_PENDING
-    assert approvals.pending()[study_hash(replace(wanted, seed=MOST_PENDING + 4))].seed == MOST_PENDING + 4
-    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
-    before = {path: path.stat().st_mtime_ns for path in files}
-    refused(approvals, replace(wanted, seed=10))  # asked again, it is not written again
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / PENDING).iterdir()} == before
-    monkeypatch.setattr(module, "LARGEST_PENDING", 100)
-    assert refused(approvals, replace(wanted, seed=99)) == "SITE-E220"
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / PENDING).iterdir()} == before
-
-
 def test_a_waiting_study_that_was_changed_on_disk_is_not_approved(tmp_path: Path) -> None:
     approvals = Approvals(site_in(tmp_path))
     refused(approvals, study())
-    (path,) = (tmp_path / PENDING).iterdir()
+    (path,) = (tmp_path / FOLDER).iterdir()
     path.write_text(path.read_text().replace('"epsilon":3.0', '"epsilon":9.0', 1))
     with pytest.raises(DataError, match="SITE-E225"):
         approvals.find(path.stem[:8])

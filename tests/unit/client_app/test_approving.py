@@ -20,6 +20,7 @@ from fedfm.config.study import Study
 from fedfm.errors import PolicyError
 from fedfm.plan import of_split, planned
 from fedfm.privacy import Release, epsilon
+from tests.unit.client_app.test_pending import older
 from tests.unit.fedfm.test_config_site import GOOD
 
 
@@ -172,6 +173,19 @@ def test_the_difference_is_told_setting_by_setting(site_file: Path) -> None:
     shown = run("approve", site_file, study_hash(first)[:12], typed="\n").stdout
     assert "The policy here has changed since" in shown
     assert "No setting differs." in shown
+
+
+def test_one_that_cannot_be_read_is_named_and_the_others_are_listed_and_approved(site_file: Path) -> None:
+    """A file of an older release among those that wait."""
+    digest = asked(site_file, study())
+    lost = older(site_file.parent / "state")
+    result = run("approve", site_file)
+    assert (result.exit_code, digest in result.stdout) == (0, True)
+    assert "SITE-E225" in result.stderr
+    listed = json.loads(run("approve", site_file, "--json").stdout)
+    assert (len(listed["pending"]), list(listed["unreadable"])) == (1, [lost])
+    assert run("approve", site_file, lost[:12], "--yes", "hospital-a", "--by", "Ada").exit_code == 2
+    assert run("approve", site_file, digest, "--yes", "hospital-a", "--by", "Ada").exit_code == 0
 
 
 def test_withdrawing_needs_no_more_than_a_name(site_file: Path) -> None:

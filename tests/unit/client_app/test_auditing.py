@@ -103,7 +103,7 @@ def test_one_byte_anywhere_is_found_and_its_line_is_named(site_file: Path) -> No
         for other in {(whole[at] + 1) % 256, 32, 9, 10} - {whole[at]}:
             edited = whole[:at] + bytes([other]) + whole[at + 1 :]
             with pytest.raises(DataError, match=rf"SITE-E115 .* — log:{line} "):
-                list(verified(edited, START, first=1, path=Path("log")))
+                list(verified(edited, START, first=1, where="log"))
 
 
 def test_an_inserted_blank_is_an_edit_too(site_file: Path) -> None:

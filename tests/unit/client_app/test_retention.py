@@ -105,10 +105,22 @@ def test_what_cannot_be_read_is_as_old_as_its_file_and_a_copy_as_old_as_its_chec
     assert not early.exists()
 
 
+@pytest.mark.parametrize("name", ["check-1-{}.json", "checked-{}.model", "personal-{}.safetensors"])
+def test_a_draft_that_a_crash_left_goes_when_it_is_old(name: str, tmp_path: Path) -> None:
+    """Of any file that stays at the site: it may hold a model of its patients."""
+    old, new = (tmp_path / f"{name.format('0' * 16)}.{digit * 16}.partial" for digit in "ab")
+    for path, time in ((old, OLD), (new, NEW)):
+        path.write_bytes(b"half")
+        changed(path, time)
+    remove(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
+
+
 def test_nothing_else_is_touched(tmp_path: Path) -> None:
     others = [
         *("ledger-a.jsonl", "audit.jsonl", "check-1.json", "check-mine.json", "checked-notes.model"),
         *(f"personal-{'0' * 16}.safetensors", f"comparison-{'0' * 16}.json", f"check-1-{'0' * 16}.json.bak"),
+        *("notes.partial", "notes.0123.partial", f"notes.{'z' * 16}.partial"),
         f"xcheck-1-{'0' * 16}.json",
     ]
     for name in others:
