@@ -3,9 +3,6 @@
 import shutil
 import socket
 import ssl
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,39 +20,10 @@ from fedfm.tunnel_certificates import CERTIFICATE, KEY, make_pair
 from server_app.tunnel_admission import pin, unpin
 from tests import tls
 from tests.tls import free_port
+from tests.tunnel_ends import answers, coordinators_end, hospitals_end, program, until
 
 STUDY = tls.authority()
 SITE = "hospital-a"
-
-
-def until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.02)
-
-
-@contextmanager
-def program(log: Path, *command: str, ready: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has begun to listen, and has written no traceback in the end."""
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
-        try:
-            until(lambda: process.poll() is not None or answers(ready))
-            assert process.poll() is None, log.read_text()
-            yield process
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
-    assert "Traceback" not in log.read_text()
-
-
-def answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 @dataclass
@@ -85,19 +53,7 @@ class Coordinator:
         """Start a hospital's end with the files of a folder; return where it listens."""
         if not (folder / PEER).exists():
             shutil.copy(self.folder / CERTIFICATE, folder / PEER)
-        here = f"127.0.0.1:{free_port()}"
-        words = (
-            sys.executable,
-            "-m",
-            "client_app.tunnel",
-            str(folder),
-            "--listen",
-            here,
-            "--coordinator",
-            self.address,
-        )
-        self.stack.enter_context(program(folder / "log", *words, ready=here))
-        return here
+        return self.stack.enter_context(hospitals_end(folder, self.address))
 
 
 @pytest.fixture
@@ -105,7 +61,6 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     folder = tmp_path / "tunnel"
     (folder / "admitted").mkdir(parents=True)
     make_pair(folder, "coordinator")
-    here = f"127.0.0.1:{free_port()}"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*tls.server(STUDY, ["fl.example.org"]).write(tmp_path / "server"))
 
@@ -116,8 +71,7 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
                 inner.sendall(data)
 
     with tls.listening(echo) as superlink, ExitStack() as stack:
-        words = (sys.executable, "-m", "server_app.tunnel", str(folder), "--listen", here, "--superlink", superlink)
-        stack.enter_context(program(tmp_path / "coordinator.log", *words, ready=here))
+        here = stack.enter_context(coordinators_end(folder, superlink))
         yield Coordinator(folder, here, superlink, stack)
 
 
