@@ -17,6 +17,7 @@ from client_app.commands.joining import init
 from client_app.commands.log_reading import read_log
 from client_app.commands.privacy import audit_privacy, budget, privacy_report
 from client_app.commands.reasons import compare, explain
+from client_app.commands.tunnelling import tunnel
 
 app = typer.Typer(
     help="A hospital's side of fedfm: join, examine the site, approve studies, see the privacy budget, verify the log.",
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(init)
+app.command()(tunnel)
 app.command()(check)
 app.command()(doctor)
 app.command("read-log")(read_log)

@@ -159,6 +159,12 @@ def register(control: ControlHttpClient, site: str, public_key: Path) -> str:
     return of_key
 
 
+def is_let_in(control: ControlHttpClient, site: str, of_key: str) -> bool:
+    """Whether a site is let in with just the key of this fingerprint."""
+    wanted = (site, of_key)
+    return any((each.site, each.fingerprint) == wanted and each.state != "revoked" for each in sites(control))
+
+
 def revoke(control: ControlHttpClient, site: str) -> Admitted:
     """Put a site out: its key is refused from now on, also in a run that goes on, and for ever.
 

@@ -18,7 +18,7 @@ from server_app import config_command
 from server_app.commands.admitting import admit, revoke, sites
 from server_app.commands.console import friendly
 from server_app.commands.examining import doctor
-from server_app.commands.joining import certificates, init
+from server_app.commands.joining import certificates, init, tunnel
 from server_app.commands.running import run, serve
 from server_app.demo_data import make_demo_data
 from server_app.settings_page import settings_page
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(init)
 app.command()(certificates)
+app.command()(tunnel)
 app.command()(admit)
 app.command("sites")(sites)
 app.command()(revoke)

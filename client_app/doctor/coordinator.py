@@ -9,7 +9,8 @@ from client_app.doctor.examined import Examined
 from client_app.doctor.fleet import Fleet, fleet_at
 from client_app.doctor.keys import name_of_key, read_authority, read_node_key
 from client_app.doctor.network import shaken, strict
-from client_app.doctor.reaching import connected, proxy_for, read_address
+from client_app.doctor.reaching import read_address
+from client_app.doctor.tunnel import way
 from fedfm.config.site import Network
 from fedfm.errors import FedFMError
 from fedfm.findings import Finding, of_error
@@ -32,14 +33,14 @@ def checks(network: Network, folder: Path) -> Iterator[Finding]:
         address = read_address(network.coordinator)
         key = read_node_key(folder / network.node_key)
         read_authority(folder / network.authority)
-        proxy = proxy_for(address, os.environ)
-        _, protocol, _ = shaken(strict(folder / network.authority), address, lambda: connected(address, proxy))
-        if protocol != "h2":
-            yield Finding("coordinator", "answers", "skip", "not asked without HTTP/2: see network")
-            return
-        opened = fleet_at(str(address), (folder / network.authority).read_bytes(), key)
-        with opened as fleet:
-            yield from of_fleet(fleet)
+        with way(network, folder, os.environ) as there:
+            _, protocol, _ = shaken(strict(folder / network.authority), address, there.dial)
+            if protocol != "h2":
+                yield Finding("coordinator", "answers", "skip", "not asked without HTTP/2: see network")
+                return
+            authority = (folder / network.authority).read_bytes()
+            with fleet_at(there.target, authority, key, host=address.host) as fleet:
+                yield from of_fleet(fleet)
     except OSError:
         yield Finding("coordinator", "answers", "skip", "not asked without TLS that can be trusted: see network")
     except FedFMError as error:

@@ -35,6 +35,7 @@ from flwr.proto.fleet_pb2_grpc import FleetStub
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.error import ApiErrorCode
 
+from client_app.doctor.reaching import read_address
 from fedfm.errors import EngineError
 
 TIMEOUT = 10.0
@@ -136,13 +137,21 @@ class Fleet:
 
 
 @contextmanager
-def fleet_at(address: str, authority: bytes, key: ec.EllipticCurvePrivateKey) -> Iterator[Fleet]:
+def fleet_at(address: str, authority: bytes, key: ec.EllipticCurvePrivateKey, *, host: str = "") -> Iterator[Fleet]:
     """Give the Fleet API at ``host:port``, which a certificate of ``authority`` (PEM) vouches for.
+
+    Args:
+        address: Where it is reached; of a tunnel's near end, no proxy is between.
+        authority: The coordinator's authority.
+        key: The hospital's.
+        host: That the certificate must be for; the one of ``address`` where empty.
 
     Raises:
         EngineError: No connection comes about; ``network`` says why.
     """
-    with grpc.secure_channel(address, grpc.ssl_channel_credentials(authority)) as channel:
+    near = host and host != read_address(address).host
+    options = [("grpc.ssl_target_name_override", host), ("grpc.enable_http_proxy", 0)] if near else []
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(authority), options) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=TIMEOUT)
         except grpc.FutureTimeoutError as error:

@@ -13,6 +13,7 @@ from cryptography import x509
 from client_app.doctor.examined import Examined
 from client_app.doctor.keys import as_finding, read_authority
 from client_app.doctor.reaching import PROXY_VARIABLES, TIMEOUT, Address, connected, proxy_for, read_address
+from client_app.doctor.tunnel import first_stop, let_in, way
 from fedfm.certificates import Flaw, host_flaws, issuer_flaws, strength_flaws, time_flaws
 from fedfm.config.site import Network
 from fedfm.errors import EngineError, FedFMError
@@ -45,19 +46,24 @@ def checks(
     try:
         address = read_address(network.coordinator)
         yield Finding("network", check, "pass", str(address))
-        proxy = proxy_for(address, environment)
+        first = first_stop(network)
+        proxy = proxy_for(first, environment)
         yield _told_of_proxies(proxy, environment)
         check = "connection"
         began = time.monotonic()
-        connected(address, proxy).close()
+        connected(first, proxy).close()
         took = 1000 * (time.monotonic() - began)
         by = f", by way of the proxy {proxy}" if proxy else ""
+        by += f", at the tunnel {first}" if network.tunnel else ""
         yield Finding("network", check, "pass", f"something listens; connected in {took:.0f} ms{by}")
+        check = "tunnel"
+        yield from let_in(network, folder, environment)
         check = "TLS"
         if not network.authority:
             yield Finding("network", check, "skip", "network.authority is not set, so nothing can be trusted")
             return
-        yield from _tls(address, lambda: connected(address, proxy), folder / network.authority, now)
+        with way(network, folder, environment) as there:
+            yield from _tls(address, there.dial, folder / network.authority, now)
     except FedFMError as error:
         yield from of_error("network", check, error)
 

@@ -86,6 +86,12 @@ class Network:
     coordinator: str = setting("", "host:port of the coordinator's gRPC Fleet API, for example fl.example.org:9092")
     authority: str = setting("", "file with the certificate of the coordinator's authority, ca.crt")
     node_key: str = setting("", "file with this hospital's private node key; its .pub goes to the coordinator")
+    tunnel: str = setting(
+        "", "host:port of the coordinator's tunnel, where only admitted hospitals get to its port; empty: none"
+    )
+    tunnel_files: str = setting(
+        "", "folder with tunnel.key, tunnel.crt and coordinator.crt, which fedfm-site tunnel has made"
+    )
 
 
 @dataclass

@@ -15,10 +15,16 @@ from fedfm.config.settings import settings_of
 from fedfm.config.site import Site
 from fedfm.console import print_json, say
 from fedfm.errors import ConfigError
-from server_app import admission
+from server_app import admission, tunnel_admission
 from server_app.commands.console import friendly
 from server_app.commands.joining import Authority, Superlink
 
+Tunnels = Annotated[
+    Path | None,
+    typer.Option(
+        "--tunnels", envvar="FEDFM_TUNNELS", help="Folder of the list of tunnel certificates, where there is one."
+    ),
+]
 LOCAL, CERTIFICATE = "127.0.0.1:8000", Path("certificates/ca.crt")
 
 
@@ -29,12 +35,15 @@ def admit(
     fingerprint: Annotated[
         str, typer.Option(help="What the hospital reads out by telephone; a key with another is refused.")
     ] = "",
+    tunnels: Tunnels = None,
     superlink: Superlink = LOCAL,
     authority: Authority = CERTIFICATE,
 ) -> None:
     """Let a hospital take part: make its node key known to the SuperLink, under the hospital's id.
 
     Whoever holds that key then is the hospital. So compare its fingerprint by telephone, not by the mail it came in.
+    Where there is a tunnel, the hospital's certificate in site.pub is let in too; a new one of a hospital that is in
+    already, by the same command again.
 
     Example: fedfm-study admit site.pub --site hospital-a --fingerprint SHA256:...
     """
@@ -44,10 +53,18 @@ def admit(
         if fingerprint and fingerprint != of_key:
             fix = "let nobody in; ask the hospital how site.pub was sent"
             raise ConfigError("STUDY-E099", "another key than was named", where=str(public_key), found=of_key, fix=fix)
+        certificate = tunnel_admission.certificate_for(public_key) if tunnels else None
         with admission.connected(superlink, authority) as control:
-            admission.register(control, site, public_key)
+            if not (certificate and admission.is_let_in(control, site, of_key)):
+                admission.register(control, site, public_key)
+        if tunnels and certificate:
+            tunnel_admission.pin(tunnels, site, certificate)
         say(f"{site} may take part.")
         say(f"  fingerprint  {of_key}")
+        if certificate:
+            say(f"  tunnel       let in until {certificate.not_valid_after_utc:%Y-%m-%d}; vouched for by its node key")
+        elif tunnels:
+            say("  tunnel       none: this hospital does not get through before its site.pub carries a certificate")
         if not fingerprint:
             say("Compare it with the hospital by telephone; if it is another: fedfm-study revoke " + site)
 
@@ -73,6 +90,7 @@ def revoke(
     site: Annotated[str, typer.Argument(help="The hospital's id.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    tunnels: Tunnels = None,
     superlink: Superlink = LOCAL,
     authority: Authority = CERTIFICATE,
 ) -> None:
@@ -85,6 +103,9 @@ def revoke(
     with friendly():
         if not yes:
             typer.confirm(f"Refuse the key of {site} from now on, for ever?", abort=True)
+        cut = tunnel_admission.unpin(tunnels, site) if tunnels else 0  # first: it holds also where no SuperLink answers
+        if cut:
+            say(f"The tunnel is closed to {site}.")
         with admission.connected(superlink, authority) as control:
             gone = admission.revoke(control, site)
         say(f"{site} may no longer take part; its key {gone.fingerprint} is refused.")

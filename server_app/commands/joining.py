@@ -9,7 +9,8 @@ from fedfm.certificates import fingerprint_of, read_certificates
 from fedfm.console import say
 from server_app.certificates import LOCAL, make_certificates, renew, switch
 from server_app.commands.console import friendly
-from server_app.coordinator_folder import write_coordinator
+from server_app.coordinator_folder import GROUP, SUPERLINK, write_coordinator
+from server_app.tunnel_folder import OVERLAY, TUNNEL, add_tunnel
 
 Superlink = Annotated[str, typer.Option(envvar="FEDFM_SUPERLINK", help="host:port of the SuperLink's Control API.")]
 Authority = Annotated[Path, typer.Option(envvar="FEDFM_AUTHORITY", help="Certificate of the authority, ca.crt.")]
@@ -75,3 +76,23 @@ def init(
             say(f"  chown {made.owner} {' '.join(map(str, made.private))}")
         say("\nNext, in that folder, with coordinator.compose.yaml of this release copied into it:")
         say("  docker compose up -d --wait\n  docker compose run --rm admin fedfm-study sites")
+
+
+def tunnel(
+    folder: Annotated[Path, typer.Argument(help="The coordinator's folder, which fedfm-study init has made.")],
+) -> None:
+    """Make key and certificate of the coordinator's end of a tunnel, which only admitted hospitals pass.
+
+    Example: fedfm-study tunnel coordinator
+    """
+    with friendly():
+        made = add_tunnel(folder)
+        say("Send every hospital, with this fingerprint by another way than the file:")
+        say(f"  {made.certificate}   SHA256 {made.fingerprint}")
+        if not made.owned:
+            place = made.certificate.parent
+            say("\nThis user may not give files away, and the containers have users of their own. Once, as root:")
+            say(f"  chown {TUNNEL}:{GROUP} {place}/tunnel.key; chown -R {SUPERLINK}:{GROUP} {place}/admitted")
+        say(f"\nNext, in that folder, with {OVERLAY} of this release copied into it:")
+        say("  docker compose up -d --wait")
+        say("From then on a hospital without a tunnel of its own does not get in.")

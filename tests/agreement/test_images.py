@@ -22,6 +22,20 @@ DEPENDENCIES = [
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SIDES = ("site", "coordinator")
+
+
+class Merged(yaml.SafeLoader):
+    """Reads a file that Compose merges into another; what it takes out of that is None."""
+
+
+Merged.add_constructor("!reset", lambda *_: None)
+
+
+def mutual_tls(side: str) -> dict[str, Any]:
+    """The compose file that puts a tunnel before a hospital or a coordinator."""
+    found: dict[str, Any] = yaml.load((ROOT / "docker" / f"mutual-tls.{side}.compose.yaml").read_text(), Merged)
+    return found
 
 
 def locked(name: str) -> dict[str, Version]:
@@ -67,9 +81,24 @@ def test_compose_can_give_every_build_argument() -> None:
     assert "${FEDFM_REVISION" in COMPOSE["x-build"]["args"]["REVISION"]
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("side", SIDES)
+def test_a_tunnel_is_the_only_way_past_it(side: str) -> None:
+    """What Compose makes of both files is looked at in tests/docker/test_tunnel.py."""
+    services, networks = mutual_tls(side)["services"], mutual_tls(side)["networks"]
+    if side == "site":
+        assert services["supernode"]["networks"] == {"out": None, "tunnelled": {}}
+        assert networks["tunnelled"] == {"internal": True}
+    else:
+        assert services["superlink"] == {"ports": None}
+        assert networks["fleet"] == {"internal": True}
+        assert services["tunnel"]["ports"] == ["${FEDFM_PORT:-9092}:9093"]
+    (mount,) = services["tunnel"]["volumes"]
+    assert (mount["source"], mount["read_only"]) == ("./tunnel", True)
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *(f"tunnel of the {side}" for side in SIDES)])
 def test_a_container_is_confined(name: str) -> None:
-    service = SERVICES[name]
+    service = SERVICES[name] if name in SERVICES else mutual_tls(name.rsplit(maxsplit=1)[-1])["services"]["tunnel"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
