@@ -165,14 +165,18 @@ class Ledger:
         with suppress(_AlreadyChargedError):
             self._chain.append(entry, check=within_limits)
 
+    def was_begun(self, question: str) -> bool:
+        """Tell whether a question was charged and never answered: whoever computed it was killed."""
+        self._take(self._chain.read())
+        return any(charge.question == question for charge in self._unanswered)
+
     def answered(self, question: str) -> None:
         """Note, before it leaves, that a question is answered, be it by a refusal: its charges are used up.
 
         Raises:
             DataError: It cannot be written; nothing may leave.
         """
-        self._take(self._chain.read())
-        if any(charge.question == question for charge in self._unanswered):
+        if self.was_begun(question):
             self._chain.append({"time": _now(), "answered": question})
 
     def _refuse_another_kind(self, charge: Charge) -> None:

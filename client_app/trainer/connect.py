@@ -23,7 +23,10 @@ Answer = TypeVar("Answer", pb.DescribeAnswer, pb.SummariseAnswer, pb.TrainAnswer
 
 logger = logging.getLogger(__name__)
 
-_READY_SECONDS = 20
+_READY_SECONDS = 20.0
+_RESTART_SECONDS = 60.0
+"""How long a trainer that ended in the middle of an answer is waited for: its container starts it again."""
+
 _SERVICE = pb.DESCRIPTOR.services_by_name["Trainer"].full_name
 _WHERE = "trainer-socket of flower-supernode --node-config"
 _TOO_MANY = "Concurrent RPC limit"  # gRPC's own words, beside a message that is too large
@@ -108,27 +111,40 @@ class SocketTrainer(MessageTrainer):
         super().__init__(self._carried)
         self._path = path
 
-    def status(self) -> pb.StatusAnswer:
+    def status(self, *, seconds: float = _READY_SECONDS) -> pb.StatusAnswer:
         """Return the trainer's version and site.
+
+        Args:
+            seconds: How long it is waited for.
 
         Raises:
             EngineError: No trainer answers.
         """
         with grpc.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
             try:
-                return TrainerStub(channel).Status(pb.StatusRequest(), timeout=_READY_SECONDS, wait_for_ready=True)
+                return TrainerStub(channel).Status(pb.StatusRequest(), timeout=seconds, wait_for_ready=True)
             except grpc.RpcError as error:
                 raise self._unreachable(error) from error
 
     def _carried(self, name: str, data: bytes) -> bytes:
         self.status()  # a round may take hours and has no time limit here; reaching the trainer has
-        with grpc.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
-            try:
-                call: grpc.UnaryUnaryMultiCallable[bytes, bytes]
-                call = channel.unary_unary(f"/{_SERVICE}/{name}", request_serializer=None, response_deserializer=None)
-                return call(data)
-            except grpc.RpcError as error:
+        try:
+            return self._call(name, data)
+        except grpc.RpcError as error:
+            if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise self._unreachable(error) from error
+            logger.warning("the trainer at %s ended while it answered; its successor is asked the same", self._path)
+        self.status(seconds=_RESTART_SECONDS)
+        try:
+            return self._call(name, data)  # a question is answered once, however often it is asked
+        except grpc.RpcError as error:
+            raise self._unreachable(error) from error
+
+    def _call(self, name: str, data: bytes) -> bytes:
+        with grpc.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+            call = channel.unary_unary(f"/{_SERVICE}/{name}", request_serializer=None, response_deserializer=None)
+            return call(data)
 
     def _unreachable(self, error: grpc.RpcError) -> FedFMError:
         """Return the error that leaves; the socket's path is the hospital's own, and stays in the log."""

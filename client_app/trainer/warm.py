@@ -1,9 +1,13 @@
 """The trainer: one hospital's warm model and data, and the gate every request passes."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
+
+import torch
 
 from client_app import releases, rounds, statistics
 from client_app.approvals import Approvals
@@ -21,6 +25,8 @@ from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.schedule import closing_round
 from fedfm.wire import Description, EvaluateReply, Request, SummariseReply, TrainReply
+
+logger = logging.getLogger(__name__)
 
 Reply = TypeVar("Reply", Description, SummariseReply, TrainReply, EvaluateReply)
 
@@ -101,9 +107,11 @@ class Trainer:
             self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
             prepared, question = self._prepared(study), question_of(request, study, name)
+            if self.ledger.was_begun(question):
+                prepared = _in_half(prepared, "the trainer was killed the last time that it was asked this")
             asked = Round(self.site, study, planned, self.ledger, prepared, request, self._clock, deadline, question)
             try:
-                reply = how(asked)
+                reply = _within_memory(how, asked)
                 outgoing.check(reply, asked)
             except Exception:
                 self.ledger.answered(question)  # by a refusal: it, too, may tell something
@@ -117,6 +125,26 @@ class Trainer:
             self._warm = None  # two models at once may not fit
             self._warm = (key, prepare(self.site, study))
         return self._warm[1]
+
+
+def _within_memory(how: Callable[[Round], Reply], asked: Round) -> Reply:
+    """Return the answer; where memory does not suffice, once more with micro-batches of half the size.
+
+    Noise, sample and charge do not depend on the size, and nothing of the first attempt leaves.
+    """
+    try:
+        return how(asked)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        if asked.prepared.micro_batch == 1:
+            raise
+        halved = replace(asked, prepared=_in_half(asked.prepared, f"out of memory ({type(error).__name__})"))
+    return how(halved)
+
+
+def _in_half(prepared: Prepared, why: str) -> Prepared:
+    size = max(1, prepared.micro_batch // 2)
+    logger.warning("%s; micro-batches of %d instead of %d", why, size, prepared.micro_batch)
+    return replace(prepared, micro_batch=size)
 
 
 def _any_round(study: Study) -> range:

@@ -76,12 +76,12 @@ class TrainerProcess:
 
 
 @pytest.fixture
-def start_trainer(tmp_path: Path) -> Iterator[Callable[[Path], TrainerProcess]]:
-    """Start trainers that end with the test."""
+def start_trainer(tmp_path: Path) -> Iterator[Callable[..., TrainerProcess]]:
+    """Start trainers that end with the test; one in the place of another where its socket is given."""
     started: list[TrainerProcess] = []
 
-    def start(site_file: Path) -> TrainerProcess:
-        socket = tmp_path / f"t{len(started)}.sock"
+    def start(site_file: Path, socket: Path | None = None) -> TrainerProcess:
+        socket = socket or tmp_path / f"t{len(started)}.sock"
         with (tmp_path / f"trainer{len(started)}.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "client_app.trainer", str(site_file), "--socket", str(socket)],

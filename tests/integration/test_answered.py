@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from client_app import releases, rounds
 from client_app.ledger import ledger_of
-from client_app.trainer import answered
+from client_app.trainer import answered, connect
 from client_app.trainer.answered import EVALUATE, TRAIN
 from client_app.trainer.connect import SocketTrainer
 from client_app.trainer.warm import Trainer
 from fedfm.arrays import Arrays
 from fedfm.config.compose import load_site, study_from_json
-from fedfm.errors import DataError, FedFMError
+from fedfm.errors import DataError, EngineError, FedFMError
 from fedfm.model.build import build_model
 from fedfm.parameters import trainable
 from fedfm.wire import TrainReply
@@ -162,18 +163,74 @@ def test_answers_of_the_last_two_rounds_are_kept_for_their_owner_alone(hospital:
 def test_a_question_killed_in_a_real_process_is_answered_by_the_next_on_the_same_charge(
     tmp_path: Path, start: Arrays, start_trainer: Any
 ) -> None:
-    """kill -9 as soon as the charge is on disk; the steps are many, so that it is still training."""
-    slow = (*OVERRIDES, "training.local_steps=400", "privacy.epsilon=3")
+    """kill -9 as soon as the charge is on disk; the steps are many, so that it is still training. Nobody asks again."""
+    slow = (*OVERRIDES, "training.local_steps=400")
     site_file = write_hospital(tmp_path / "a")
     ledger = ledger_of(load_site(site_file))
     first = start_trainer(site_file)
     with futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(SocketTrainer(str(first.socket)).train, request(1, start, *slow))
+        while not ledger.charges():
+            time.sleep(0.005)
+        first.kill()
+        start_trainer(site_file, first.socket)
+        reply = asked.result(timeout=120)
+    assert reply.round == 1
+    assert [charge.purpose for charge in ledger.charges()] == ["training"]
+
+
+def test_a_trainer_that_nobody_starts_again_is_named(
+    tmp_path: Path, start: Arrays, start_trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_RESTART_SECONDS", 0.5)
+    site_file = write_hospital(tmp_path / "a")
+    ledger, first = ledger_of(load_site(site_file)), start_trainer(site_file)
+    with futures.ThreadPoolExecutor(1) as pool:
+        slow = (*OVERRIDES, "training.local_steps=400")
         lost = pool.submit(SocketTrainer(str(first.socket)).train, request(1, start, *slow))
         while not ledger.charges():
             time.sleep(0.005)
         first.kill()
-        with pytest.raises(FedFMError, match="SITE-E153"):
+        with pytest.raises(EngineError, match="SITE-E153"):
             lost.result(timeout=60)
-    second = start_trainer(site_file)
-    SocketTrainer(str(second.socket)).train(request(1, start, *slow))
-    assert [charge.purpose for charge in ledger.charges()] == ["training"]
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("call", ["train", "evaluate"])
+def test_too_little_memory_halves_the_micro_batch_once_and_changes_no_charge(
+    call: str, error: type[Exception], hospital: Hospital, start: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def scarce(real: Callable[..., Any]) -> Callable[..., Any]:
+        def limited(asked: Any, *arguments: Any, **named: Any) -> Any:
+            sizes.append(asked.prepared.micro_batch)
+            if len(sizes) == 1:
+                raise error
+            return real(asked, *arguments, **named)
+
+        return limited
+
+    monkeypatch.setattr(rounds, "fine_tune", scarce(rounds.fine_tune))
+    monkeypatch.setattr(releases, "_audit", scarce(releases._audit))
+    asked = request(1, start, *OVERRIDES)
+    reply = getattr(hospital.trainer, call)(asked)
+    assert sizes == [sizes[0], sizes[0] // 2]
+    assert len(set(hospital.charged)) == len(hospital.charged) > 0
+    assert same(reply, getattr(hospital.trainer, call)(asked))
+
+
+def test_a_trainer_that_was_killed_takes_smaller_steps_the_next_time(
+    hospital: Hospital, start: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def killed(asked: Any, *_: object, **__: object) -> None:
+        sizes.append(asked.prepared.micro_batch)
+        raise Killed
+
+    monkeypatch.setattr(rounds, "fine_tune", killed)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            hospital.trainer.train(request(1, start, *OVERRIDES))
+    assert sizes == [sizes[0], sizes[0] // 2]
