@@ -13,7 +13,7 @@
 
 ``str(error)`` names settings, and files and columns of the site file; never a count of rows or
 patients, never a value that stands in a patient's row. Where it leaves the trainer, the file's and
-the columns' names are taken out.
+the columns' names are taken out, and paths.
 Anything that is not a ``FedFMError`` stays at the hospital and leaves as an incident number.
 """
 

@@ -162,7 +162,7 @@ def serve(trainer: Trainer, path: Path) -> grpc.Server:
         EngineError: The path is too long, in use, or cannot be made.
     """
     _free(path)
-    pool = futures.ThreadPoolExecutor(max_workers=2 * MOST_AT_ONCE)  # one left for those that hear at once
+    pool = futures.ThreadPoolExecutor(max_workers=2 * MOST_AT_ONCE)  # the others hear a refusal, or a status
     server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers(Service(trainer))),))
     old_mask = os.umask(0o007)

@@ -194,7 +194,9 @@ def test_roberta_counts_its_positions_from_behind_the_padding(tmp_path: Path) ->
         build_model(pinned(folder, max_tokens=40), ADAPTERS["head"], TASK, seed=1)
 
 
-def test_weights_of_another_size_than_the_configuration_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_size_than_the_configuration_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = family_folder(tmp_path / "bert", "bert")
     for name, wrong in (("num_hidden_layers", 5), ("vocab_size", 7)):
         shutil.copytree(folder, tmp_path / name)
@@ -202,26 +204,34 @@ def test_weights_of_another_size_than_the_configuration_are_refused(tmp_path: Pa
         kept = [line for line in config.splitlines() if f'"{name}"' not in line]
         kept.insert(1, f'  "{name}": {wrong},')
         (tmp_path / name / "config.json").write_text("\n".join(kept))
-        with pytest.raises(ModelError, match="MODEL-E143"):
+        with pytest.raises(ModelError, match="MODEL-E143") as refused:
             build_model(pinned(tmp_path / name), ADAPTERS["head"], TASK, seed=1)
+        assert str(tmp_path) not in str(refused.value)  # it leaves; the log names the folder
+        assert str(tmp_path) in caplog.text
 
 
 @pytest.mark.parametrize(("old", "new"), [('"bert"', '"distilbert"'), ('"is_decoder": false', '"is_decoder": true')])
-def test_other_architectures_are_refused_by_name(old: str, new: str, tmp_path: Path) -> None:
+def test_other_architectures_are_refused_by_name(
+    old: str, new: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = family_folder(tmp_path / "bert", "bert")
     config = (folder / "config.json").read_text()
     assert old in config
     (folder / "config.json").write_text(config.replace(old, new))
-    with pytest.raises(ModelError, match=r"MODEL-E144.*bert, roberta"):
+    with pytest.raises(ModelError, match=r"MODEL-E144.*bert, roberta") as refused:
         build_model(pinned(folder), ADAPTERS["head"], TASK, seed=1)
+    assert str(tmp_path) not in str(refused.value)  # it leaves; the log names the folder
+    assert str(tmp_path) in caplog.text
 
 
 @pytest.mark.parametrize("broken", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_unreadable_files_are_refused_by_name(broken: str, tmp_path: Path) -> None:
+def test_unreadable_files_are_refused_by_name(broken: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = family_folder(tmp_path / "bert", "bert")
     (folder / broken).write_bytes(b"{nonsense")
-    with pytest.raises(ModelError, match="MODEL-E143"):
+    with pytest.raises(ModelError, match="MODEL-E143") as refused:
         build_model(pinned(folder), ADAPTERS["head"], TASK, seed=1)
+    assert str(tmp_path) not in str(refused.value)  # it leaves; the log names the folder
+    assert str(tmp_path) in caplog.text
 
 
 def test_loading_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
