@@ -21,7 +21,8 @@ def tunnel(
 
     Example: fedfm-site tunnel hospital-a --peer tunnel.crt --at fl.example.org:9092
     """
-    from client_app.joining.tunnel_files import GROUP, OVERLAY, TUNNEL, add_tunnel  # noqa: PLC0415 - Hydra
+    from client_app.joining.folder import GROUP  # noqa: PLC0415 - Hydra
+    from client_app.joining.tunnel_files import OVERLAY, TUNNEL, add_tunnel  # noqa: PLC0415 - as above
 
     with friendly():
         made = add_tunnel(folder, peer, at)
