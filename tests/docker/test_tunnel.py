@@ -1,6 +1,6 @@
 """The walk of docs/how-to/mutual-tls.md, with the image ``tunnel`` and both compose files; no study is run.
 
-Images ``fedfm/<target>:$FEDFM_VERSION`` are there already: superlink, supernode and trainer. That of the tunnel is built.
+Images ``fedfm/<target>:$FEDFM_VERSION`` are there: superlink, supernode and trainer. The tunnel's is built here.
 """
 
 import json
