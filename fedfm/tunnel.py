@@ -220,6 +220,7 @@ async def serve(listener: socket.socket, answer: Callable[[Plain], Coroutine[Any
     live: set[asyncio.Task[None]] = set()
 
     def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _notice_the_dead(writer.get_extra_info("socket"))
         task = asyncio.ensure_future(answer(Plain(reader, writer)))
         live.add(task)
         task.add_done_callback(live.discard)
@@ -245,6 +246,12 @@ def _context(protocol: int, folder: Path, pinned: Pinned) -> ssl.SSLContext:
     if pinned:
         context.load_verify_locations(cadata=as_pem(pinned).decode("ascii"))
     return context
+
+
+def _notice_the_dead(connection: socket.socket) -> None:
+    """Ask, after a minute of silence, whether the other side is still there: it may have lost its power."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
 
 
 async def _one_way(source: Stream, sink: Stream) -> None:

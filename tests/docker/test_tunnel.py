@@ -1,6 +1,6 @@
 """The walk of docs/how-to/mutual-tls.md, with the image ``tunnel`` and both compose files; no study is run.
 
-Images ``fedfm/<target>:$FEDFM_VERSION`` are there already: superlink, supernode, trainer, clientapp and tunnel.
+Images ``fedfm/<target>:$FEDFM_VERSION`` are there: superlink, supernode and trainer. The tunnel's is built here.
 """
 
 import json
@@ -15,6 +15,7 @@ import pytest
 from server_app.demo_data import make_demo_data
 from tests.docker.test_joining import (
     COMPOSE_FILES,
+    VERSION,
     Folder,
     finished,
     free_port,
@@ -32,6 +33,23 @@ NAME, SITE = "fl.example.org", "hospital-a"
 TO_SUPERLINK = "import socket; socket.create_connection(('{host}', {port}), 3)"
 
 
+def build() -> None:
+    """Make the image, which has the layers of the SuperNode's."""
+    network, base = os.environ.get("FEDFM_BUILD_NETWORK", "host"), os.environ.get("FEDFM_BASE", "")
+    words = ("--network", network, "--target", "tunnel", "--tag", f"fedfm/tunnel:{VERSION}")
+    root = COMPOSE_FILES.parent
+    told(
+        "docker",
+        "build",
+        *words,
+        *(("--build-arg", f"BASE={base}") if base else ()),
+        "-f",
+        "docker/Dockerfile",
+        ".",
+        cwd=root,
+    )
+
+
 def with_tunnel(folder: Folder, side: str) -> Folder:
     """Put the second compose file in."""
     shutil.copy(COMPOSE_FILES / f"mutual-tls.{side}.compose.yaml", folder.path)
@@ -41,6 +59,7 @@ def with_tunnel(folder: Folder, side: str) -> Folder:
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Folder, Folder]]:
     """A coordinator that is up, and a hospital that has made its tunnel and is not admitted; all of it is gone then."""
+    build()
     root, project = tmp_path_factory.mktemp("tunnel"), f"fedfm-tunnel-{os.getpid()}"
     root.chmod(0o755)
     once("superlink", "fedfm-study", "init", "/join/coordinator", NAME, f"--port={free_port()}", mounts=mounted(root))
