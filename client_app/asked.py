@@ -83,8 +83,8 @@ class Round:
         return self._file(what, ".json", [])
 
     def answer(self, kind: str) -> Path:
-        """Return the file of the answer to this round's question of a kind: one word."""
-        return self._file(f"answer-{kind}-{self.request.round:05d}", ".bin", [])
+        """Return the file of the answer of this site, of several of one cohort, to a question of a kind: one word."""
+        return self._file(f"answer-{kind}-{self.request.round:05d}", ".bin", [self.site.id])
 
     def _file(self, what: str, suffix: str, of: list[str]) -> Path:
         told = [self.request.run, self.site.cohort or self.site.id, *of]

@@ -11,7 +11,7 @@ from fedfm.findings import Examination, as_json, renderables
 
 def say(text: str) -> None:
     """Print one line as it is: no markup, no colours, no line breaks of our own."""
-    Console(highlight=False, markup=False, soft_wrap=True).print(text)
+    Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)
 
 
 def print_json(told: dict[str, Any]) -> None:
@@ -25,4 +25,4 @@ def print_examination(examination: Examination, *, machine: bool) -> None:
         print_json(as_json(examination))
         return
     for each in renderables(examination):
-        Console(highlight=False, markup=False).print(each)
+        Console(highlight=False, markup=False, emoji=False).print(each)

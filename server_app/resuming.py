@@ -106,7 +106,8 @@ def _end_of(path: Path) -> str:
             "RUN-E007",
             "the run has completed",
             where=str(path.parent),
-            fix="there is nothing to resume; start a new run, which spends privacy budget of its own",
+            fix="there is nothing to resume; fedfm-study report FOLDER renders its report again, and a new run spends "
+            "privacy budget of its own",
         )
     return f"{ends[-1].code} {ends[-1].reason}"
 

@@ -111,15 +111,15 @@ class SocketTrainer(MessageTrainer):
         super().__init__(self._carried)
         self._path = path
 
-    def status(self, *, seconds: float = _READY_SECONDS) -> pb.StatusAnswer:
+    def status(self) -> pb.StatusAnswer:
         """Return the trainer's version and site.
-
-        Args:
-            seconds: How long it is waited for.
 
         Raises:
             EngineError: No trainer answers.
         """
+        return self._status(_READY_SECONDS)
+
+    def _status(self, seconds: float) -> pb.StatusAnswer:
         with grpc.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
             try:
                 return TrainerStub(channel).Status(pb.StatusRequest(), timeout=seconds, wait_for_ready=True)
@@ -134,7 +134,7 @@ class SocketTrainer(MessageTrainer):
             if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise self._unreachable(error) from error
             logger.warning("the trainer at %s ended while it answered; its successor is asked the same", self._path)
-        self.status(seconds=_RESTART_SECONDS)
+        self._status(_RESTART_SECONDS)
         try:
             return self._call(name, data)  # a question is answered once, however often it is asked
         except grpc.RpcError as error:

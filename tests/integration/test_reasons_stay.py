@@ -87,7 +87,7 @@ PATHS = {
     "withheld": (withheld, ("refusal", "reply")),
     "look breaks": (broken_look, ("refusal", "refusal")),
     "damaged history": (damaged_history, ("reply", "reply")),
-    "full disk": (full_disk, ("refusal", "reply")),
+    "full disk": (full_disk, ("refusal", "refusal")),  # an answer is kept before it leaves
 }
 
 

@@ -61,8 +61,10 @@ def test_rounds_charge_and_restarts_do_not_lower_epsilon(
     assert again.describe(request(0, {})).privacy.train == pytest.approx(two.privacy.train)
     three = again.train(request(3, start_parameters))
     assert three.privacy.train == pytest.approx(three.privacy.planned, rel=1e-6)
+    assert again.train(request(3, start_parameters)).privacy.train == three.privacy.train
+    other = {name: array + np.float32(1e-6) for name, array in start_parameters.items()}
     with pytest.raises(FedFMError, match="SITE-E104"):
-        again.train(request(3, start_parameters))
+        again.train(request(3, other))
     with pytest.raises(FedFMError, match="SITE-E135"):
         again.train(request(4, start_parameters))
     other_run = request(1, start_parameters, run="run-2")
