@@ -1,6 +1,7 @@
 """The ClientApp: passes a request to the trainer and its answer back, and lets nothing else out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -44,6 +45,33 @@ def evaluate(message: Message, context: Context) -> Message:
     return _answer(
         message, context, lambda trainer, asked: wire_records.evaluate_reply_to_records(trainer.evaluate(asked))
     )
+
+
+@app.train("evaluated")
+def evaluate_and_train(message: Message, context: Context) -> Message:
+    """Answer two questions that came in one message; a refusal of one leaves the other's answer as it is."""
+
+    def both(trainer: AnyTrainer, asked: Request) -> RecordDict:
+        alone = replace(asked, evaluates=0)
+        return wire_records.both_to_records(
+            {
+                "evaluation": _or_refusal(
+                    lambda: wire_records.evaluate_reply_to_records(
+                        trainer.evaluate(replace(alone, round=asked.evaluates))
+                    )
+                ),
+                "training": _or_refusal(lambda: wire_records.train_reply_to_records(trainer.train(alone))),
+            }
+        )
+
+    return _answer(message, context, both)
+
+
+def _or_refusal(ask: Callable[[], RecordDict]) -> RecordDict | str:
+    try:
+        return ask()
+    except Exception as error:
+        return str(as_refusal(error))
 
 
 def _answer(message: Message, context: Context, ask: Callable[[AnyTrainer, Request], RecordDict]) -> Message:

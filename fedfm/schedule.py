@@ -21,6 +21,12 @@ def evaluation_rounds(study: Study) -> list[int]:
     return sorted({*_each(study.evaluation.every, study), study.rounds, closing_round(study)})
 
 
+def is_evaluated_with_training(study: Study, number: int) -> bool:
+    """Tell whether the model of a round is evaluated in one exchange with the training of the next round."""
+    together = study.evaluation.exchange == "with_training"
+    return together and 1 <= number < study.rounds and number in evaluation_rounds(study)
+
+
 def group_rounds(study: Study) -> list[int]:
     """Return the evaluations that count by groups; the closing one always; none where the study has no groups."""
     every, closing = study.evaluation.groups_every, closing_round(study)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the messages: importable from here too
 
-WIRE_VERSION = 5
+WIRE_VERSION = 6
 
 
 class Head(NamedTuple):
@@ -78,6 +78,8 @@ class Request:
             rounds (``lora_A`` of FedSVD; factors of a residual of FedEx-LoRA); empty where they stay as built.
         statistics: float32 pooled statistics that the model's input is standardised by; empty where the
             study does not ask for them, and before they are pooled.
+        evaluates: Number of a round after which ``parameters`` are the model, which is to be evaluated before it is
+            trained: two questions in one message, which the ClientApp asks the trainer one after the other; 0 for one.
         ledger_entries: What the coordinator last heard of this site's ledger: its length; 0 for nothing.
         ledger_seal: The seal of the last of these entries; empty for nothing.
         audit_entries: What the coordinator last heard of this site's audit log: its length; 0 for nothing.
@@ -91,6 +93,7 @@ class Request:
     parameters: Arrays = field(default_factory=dict)
     frozen: Arrays = field(default_factory=dict)
     statistics: Arrays = field(default_factory=dict)
+    evaluates: int = 0
     ledger_entries: int = 0
     ledger_seal: str = ""
     audit_entries: int = 0

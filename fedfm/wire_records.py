@@ -1,10 +1,12 @@
 """The messages of a run inside Flower. Only this file and ``fedfm.records`` know Flower's records."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
+from fedfm.errors import WireError
 from fedfm.records import Table, changed, checked, read, read_arrays, read_numbers, write, write_arrays, write_numbers
 from fedfm.wire import (
     WIRE_VERSION,
@@ -28,8 +30,9 @@ _EVALUATE_FLOATS = (
 _TABLES = ("cells", "alone", "terms")
 _REQUEST: Table = {
     "text": {"run": str, "study": str, "layout": str, "ledger_seal": str, "audit_seal": str},
-    "numbers": {"round": int, "ledger_entries": int, "audit_entries": int},
+    "numbers": {"round": int, "evaluates": int, "ledger_entries": int, "audit_entries": int},
 }
+_REFUSAL = "refusal"
 _REQUEST_ARRAYS = {"arrays": "parameters", "frozen": "frozen", "statistics": "statistics"}
 _DESCRIPTION: Table = {
     "text": {"site": str, "layout": str, "device": str, "groups": list, **_SPENT},
@@ -144,6 +147,39 @@ def evaluate_reply_from_records(records: RecordDict) -> EvaluateReply:
     fields |= {name: read_arrays(records, name, np.float64) for name in ("groups", "audit_groups")}
     fields |= {name: read_numbers(records, name) for name in ("explanation", "losses")}
     return EvaluateReply(**_nested(fields))
+
+
+def both_to_records(parts: Mapping[str, RecordDict | str]) -> RecordDict:
+    """Write the answers to several questions into one message: by name, each a reply's records or a refusal's text."""
+    written = RecordDict()
+    for name, part in parts.items():
+        if isinstance(part, str):
+            written[f"{name}.{_REFUSAL}"] = ConfigRecord({"text": part})
+        else:
+            written.update({f"{name}.{record}": part[record] for record in part})
+    return written
+
+
+def both_from_records(records: RecordDict) -> dict[str, RecordDict | str]:
+    """Read what ``both_to_records`` wrote.
+
+    Raises:
+        WireError: A record that belongs to no answer, or a refusal without a text.
+    """
+    found: dict[str, RecordDict | str] = {}
+    for key, record in records.items():
+        name, dot, part = key.partition(".")
+        before = found.setdefault(name, RecordDict())
+        if not dot or isinstance(before, str):
+            raise WireError("WIRE-E001", "not the answers to several questions", found=key[:80])
+        if part != _REFUSAL:
+            before[part] = record
+            continue
+        text = record.get("text")
+        if before or not isinstance(text, str):
+            raise WireError("WIRE-E001", "not a refusal", found=key[:80])
+        found[name] = text
+    return found
 
 
 def _flat(message: Description | SummariseReply | TrainReply | EvaluateReply) -> dict[str, Any]:

@@ -69,22 +69,43 @@ class Hearing:
             messages: Answers, or Flower's error replies.
             read: Returns the answer, or raises where it may not be used.
         """
-        seen: set[str] = set()
+        heard: dict[str, Reply] = {}
         started = time.monotonic()
         for message in messages:
-            site = self.roster.name(message.metadata.src_node_id)
-            if message.has_error():
-                self._leave_out(site, number, phase, refusal(message.error))
-                continue
-            try:
-                reply = read(message, Question(self.study, number, self.roster.members[site], seen))
-                self.roster.ledgers.note(site, reply.privacy)
-            except Exception as problem:
-                self._leave_out(site, number, phase, refusal_of(problem))
-                continue
-            seen.add(site)
-            self.pace.note(site, phase, number, time.monotonic() - started)
-            yield site, reply
+            site = self.hear(number, phase, message, read, heard)
+            if site:
+                self.pace.note(site, phase, number, time.monotonic() - started)
+                yield site, heard[site]
+
+    def hear(
+        self,
+        number: int,
+        phase: str,
+        message: Message,
+        read: Callable[[Message, Question], Reply],
+        heard: dict[str, Reply],
+    ) -> str:
+        """Put an answer that passes into ``heard`` and return the site; an empty text where it does not.
+
+        Args:
+            number: The round.
+            phase: ``training`` or ``evaluation``.
+            message: An answer, or Flower's error reply.
+            read: As in ``passing``.
+            heard: The answers to this question so far, by site.
+        """
+        site = self.roster.name(message.metadata.src_node_id)
+        if message.has_error():
+            self._leave_out(site, number, phase, refusal(message.error))
+            return ""
+        try:
+            reply = read(message, Question(self.study, number, self.roster.members[site], heard))
+            self.roster.ledgers.note(site, reply.privacy)
+        except Exception as problem:
+            self._leave_out(site, number, phase, refusal_of(problem))
+            return ""
+        heard[site] = reply
+        return site
 
     def _leave_out(self, site: str, number: int, phase: str, refused: tuple[str, str]) -> None:
         self.log.emit(SiteLeftOut(site, number, phase, *refused))

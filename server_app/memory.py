@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from server_app.aggregation import Aggregation
+from server_app.checkpoints import not_of_this_release
 from server_app.choice import Choice, Judged
 from server_app.reasons.explaining import Explaining, KeptReasons
 from server_app.report.typed import typed
@@ -34,14 +36,17 @@ class Memory:
         told = _Kept(self.signals.kept(), self.choice.kept(), self.explaining.kept())
         return self.aggregation.kept() | {_FILE: json.dumps(asdict(told)).encode()}
 
-    def take(self, kept: Mapping[str, bytes]) -> None:
-        """Go on from what ``kept`` once returned.
+    def take(self, kept: Mapping[str, bytes], folder: Path) -> None:
+        """Go on from what ``kept`` once returned, which lies in ``folder``.
 
         Raises:
-            KeyError, ValueError, TypeError: It is not what this release keeps.
+            EngineError: It is not what this release keeps.
         """
-        self.aggregation.take(kept)
-        told: _Kept = typed(_Kept, json.loads(kept[_FILE]), _FILE)
+        try:
+            told: _Kept = typed(_Kept, json.loads(kept[_FILE]), _FILE)
+            self.aggregation.take(kept)
+        except (KeyError, ValueError, TypeError) as problem:
+            raise not_of_this_release(folder, found=type(problem).__name__) from problem
         self.signals.take(told.signals)
         self.choice.take(told.judged)
         self.explaining.take(told.reasons)

@@ -3,7 +3,14 @@
 from collections.abc import Collection
 
 from fedfm.config.study import Study
-from fedfm.schedule import audit_group_rounds, check_rounds, closing_round, explanation_rounds, group_rounds
+from fedfm.schedule import (
+    audit_group_rounds,
+    check_rounds,
+    closing_round,
+    explanation_rounds,
+    group_rounds,
+    is_evaluated_with_training,
+)
 
 LEAST_SECONDS = 60.0
 """No deadline is shorter, unless the study's own is: networks and machines have bad moments."""
@@ -45,6 +52,7 @@ class Pace:
     def _work(self, phase: str, number: int) -> Work:
         study = self._study
         if phase == "training":
-            return phase, number == 1, number in check_rounds(study)
+            beside = self._work("evaluation", number - 1) if is_evaluated_with_training(study, number - 1) else ()
+            return phase, number == 1, number in check_rounds(study), *beside
         rounds = (group_rounds(study), audit_group_rounds(study), explanation_rounds(study), (closing_round(study),))
         return phase, *(number in each for each in rounds)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -60,11 +61,17 @@ class Roster:
         welcomed = (member.site for member in self.members.values() if member.node_id == node_id)
         return next(welcomed, self._names.get(node_id) or f"node {node_id}")
 
-    def quarantine(self, found: SiteQuarantined) -> None:
-        """Ask a site no more, whichever node speaks for it, and tell it once."""
-        if found.site in self.members:
-            self._events.emit(found)
-        self.hear(found)
+    @property
+    def lifetime(self) -> float:
+        """Seconds after which Flower drops a question: it must not outlive the round by much."""
+        return 60 * self._study.round_minutes + 60
+
+    def quarantine(self, found: Iterable[SiteQuarantined]) -> None:
+        """Ask these sites no more, whichever node speaks for them, and tell it once."""
+        for event in found:
+            if event.site in self.members:
+                self._events.emit(event)
+            self.hear(event)
 
     def hear(self, event: Event) -> None:
         """Take what an event of this run, before it was interrupted, says of who is asked."""

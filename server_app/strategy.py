@@ -14,8 +14,8 @@ from fedfm.arrays import Arrays, layout, norm
 from fedfm.config.compose import study_to_json
 from fedfm.config.study import Study
 from fedfm.records import write_arrays
-from fedfm.schedule import closing_round, evaluation_rounds
-from fedfm.wire import Request
+from fedfm.schedule import closing_round, evaluation_rounds, is_evaluated_with_training
+from fedfm.wire import EvaluateReply, Request
 from server_app.aggregation import Aggregation, frozen_of
 from server_app.answers import read_counts
 from server_app.attendance import Attendance
@@ -26,7 +26,6 @@ from server_app.checkpoints import (
     keep_checkpoint,
     keep_only,
     keep_statistics,
-    not_of_this_release,
     take_checkpoint,
     take_statistics,
 )
@@ -34,6 +33,7 @@ from server_app.choice import Choice
 from server_app.conduct import Conduct
 from server_app.contribution import Contribution
 from server_app.evaluation import evaluate, positive_class
+from server_app.halves import training_halves
 from server_app.hearing import Hearing
 from server_app.ledgers import Ledgers
 from server_app.memory import Memory
@@ -43,8 +43,8 @@ from server_app.reasons.reference_audit import Loaded
 from server_app.registry import bind
 from server_app.report import evaluated, events
 from server_app.report.event_log import EventLog
-from server_app.requests import requests
-from server_app.roster import Member, Roster
+from server_app.requests import requests, training_requests
+from server_app.roster import Roster
 from server_app.rounds import exchange
 from server_app.selection import SELECTIONS, Draw
 from server_app.signals import Signals
@@ -122,10 +122,7 @@ class FairFedAvg(FedAvg):
         Raises:
             EngineError: Another release wrote it.
         """
-        try:
-            self._memory.take(checkpoint.beside)
-        except (KeyError, ValueError, TypeError) as problem:
-            raise not_of_this_release(self._folder, found=type(problem).__name__) from problem
+        self._memory.take(checkpoint.beside, self._folder)
         self._done, self.statistics = checkpoint, take_statistics(self._folder)
         for event in happened:
             self._attendance.hear(event)
@@ -150,20 +147,17 @@ class FairFedAvg(FedAvg):
         # Algorithm 1, line 4
         for number in range(done.round + (done.phase == EVALUATED), self._study.rounds + 1):
             self._roster.poll(grid, round_number=number)
-            for found in self._conduct.due(number):
-                self._roster.quarantine(found)
+            self._roster.quarantine(self._conduct.due(number))
             if (number, TRAINED) != (done.round, done.phase):
                 arrays = self._train(number, arrays, grid)
                 self._keep(number, TRAINED)
             self._memory.explaining.stop_if_asked(number)
-            if number in evaluation_rounds(self._study):
+            if number in evaluation_rounds(self._study) and not is_evaluated_with_training(self._study, number):
                 self._evaluate(number, arrays, grid)
                 self._keep(number, EVALUATED)
         arrays = self._finish(arrays, grid)
         # Algorithm 1, line 15
-        result = Result()
-        result.arrays = arrays
-        return result
+        return Result(arrays=arrays)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -178,7 +172,8 @@ class FairFedAvg(FedAvg):
         self._deadline = self._pace.deadline(sites, "training", server_round)
         self._log.emit(events.RoundStarted(server_round, sites, size, self._deadline))
         # Algorithm 1, line 6
-        return self._requests(server_round, MessageType.TRAIN, [self._roster.members[site] for site in sites])
+        is_with_evaluation = is_evaluated_with_training(self._study, server_round - 1)
+        return training_requests(self._request(server_round), sites, self._roster, with_evaluation=is_with_evaluation)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -191,7 +186,12 @@ class FairFedAvg(FedAvg):
         start = time.monotonic()
         # Algorithm 1, line 12
         with Updates(self._parameters, self._folder) as updates:
-            accepted = self._hearing.updates(server_round, replies, like=self._parameters, to=updates)
+            counts: dict[str, EvaluateReply] = {}
+            hear = partial(self._hearing.hear, server_round - 1, "evaluation", read=read_counts, heard=counts)
+            trained = training_halves(replies, hear)
+            accepted = self._hearing.updates(server_round, trained, like=self._parameters, to=updates)
+            if is_evaluated_with_training(self._study, server_round - 1):
+                self._judge(server_round - 1, counts, start)
             self._attendance.check_quorum(len(accepted), "training", server_round)
             received = Loaded(self._parameters, self.frozen)
             found = self._memory.aggregation.aggregate(self._parameters, updates, accepted, self._memory.signals)
@@ -216,14 +216,17 @@ class FairFedAvg(FedAvg):
     ) -> Iterable[Message]:
         """Ask every site, selected or not, to count the global model's answers on its test patients."""
         self._parameters = _numpy(arrays)
-        return self._requests(server_round, MessageType.EVALUATE, list(self._roster.members.values()))
+        return requests(self._request(server_round), list(self._roster.members), self._roster, MessageType.EVALUATE)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the sites' counts and tell what they say; figures go to the events, not to Flower."""
         start = time.monotonic()
-        accepted = dict(self._hearing.passing(server_round, "evaluation", replies, read_counts))
+        self._judge(server_round, dict(self._hearing.passing(server_round, "evaluation", replies, read_counts)), start)
+        return None
+
+    def _judge(self, server_round: int, accepted: dict[str, EvaluateReply], start: float) -> None:
         if not accepted:
-            return None
+            return
         self._memory.signals.hear(accepted.values())
         judged = evaluate(list(accepted.values()), positive=positive_class(self._study.task))
         seconds, terms = time.monotonic() - start, self._study.explainability.vocabulary
@@ -234,12 +237,10 @@ class FairFedAvg(FedAvg):
         for excess in beyond:
             self._log.emit(excess)
         stop_if_asked(beyond)
-        return None
 
     def _train(self, number: int, arrays: ArrayRecord, grid: Grid) -> ArrayRecord:
         messages = self.configure_train(number, arrays, ConfigRecord(), grid)
-        replies = exchange(grid, messages, deadline_seconds=self._deadline)
-        combined, _ = self.aggregate_train(number, replies)
+        combined, _ = self.aggregate_train(number, exchange(grid, messages, deadline_seconds=self._deadline))
         return combined or arrays
 
     def _evaluate(self, number: int, arrays: ArrayRecord, grid: Grid) -> None:
@@ -283,8 +284,8 @@ class FairFedAvg(FedAvg):
         keep_only(self._folder, round_number=number)
         return arrays
 
-    def _requests(self, number: int, message_type: str, members: list[Member]) -> list[Message]:
-        request = Request(
+    def _request(self, number: int) -> Request:
+        return Request(
             run=self._run,
             study=self._study_json,
             round=number,
@@ -293,7 +294,6 @@ class FairFedAvg(FedAvg):
             frozen=self.frozen,
             statistics=self.statistics,
         )
-        return requests(request, members, self._ledgers, message_type=message_type, minutes=self._study.round_minutes)
 
 
 def _numpy(arrays: ArrayRecord) -> Arrays:

@@ -171,6 +171,12 @@ class Evaluation:
         low=2,
         high=100,
     )
+    exchange: str = setting(
+        "own",
+        "own: asked for as soon as a round's model is made; with_training: together with the next round of training, "
+        "so that a round costs one exchange instead of two",
+        choices=("own", "with_training"),
+    )
     audit_loss: bool = setting(
         True,
         "sum the loss on audit patients too, in each evaluation; noised whenever there is a privacy.mechanism, "

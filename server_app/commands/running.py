@@ -25,7 +25,9 @@ def run(  # noqa: PLR0913 - options of a command
     app: Annotated[Path, typer.Option(help="Folder with pyproject.toml, fedfm, server_app, client_app and conf.")],
     superlink: Superlink = "127.0.0.1:8000",
     authority: Authority = Path("certificates/ca.crt"),
-    more: Annotated[str, typer.Option(envvar="FEDFM_OVERRIDES", help="Further changes, in one text.")] = "",
+    more: Annotated[
+        str, typer.Option(envvar="FEDFM_OVERRIDES", help="Changes in one text; those written out win over them.")
+    ] = "",
     resume: Annotated[
         str, typer.Option(help="An interrupted run in the coordinator's results, or latest: it goes on where it was.")
     ] = "",
@@ -44,7 +46,7 @@ def run(  # noqa: PLR0913 - options of a command
             return
         runs.write_connection(Path(home), superlink, authority.resolve())
         changes = shlex.join(overrides or [])
-        asked = {"resume": resume, "overrides": changes if resume else " ".join(filter(None, [changes, more]))}
+        asked = {"resume": resume, "overrides": changes if resume else " ".join(filter(None, [more, changes]))}
         started = runs.start_run(app, asked=asked, environment={**os.environ, "FLWR_HOME": home})
         status = runs.follow(control, started, _tell)
         say(f"run {started}: {'completed' if status.completed else 'not completed'} {status.details}".rstrip())

@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from client_app.ledger import ledger_of
 from client_app.trainer import connect
 from fedfm.arrays import from_bytes
+from fedfm.config.compose import load_site
 from server_app.cli import app
 from server_app.report import events
 from server_app.report.event_log import read_events
@@ -58,6 +61,21 @@ def test_a_private_study_leaves_a_whole_run_behind(tmp_path: Path) -> None:
     }
     for path in run.rglob("*"):  # nothing of a patient is anywhere in what the coordinator keeps
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_one_exchange_a_round_gives_the_same_model_and_charges_the_same(tmp_path: Path) -> None:
+    sites, ends, charged = federation(tmp_path), [], []
+    for name in ("own", "with_training"):
+        code, output = simulated(sites, tmp_path / name, *PLAIN, "rounds=3", f"evaluation.exchange={name}")
+        assert code == 0, output
+        run = (tmp_path / name / "latest").resolve()
+        ends.append(from_bytes((run / "checkpoint-0003.safetensors").read_bytes()))
+        ledgers = [ledger_of(load_site(file)).charges() for file in sorted(sites.glob("*/site.yaml"))]
+        charged.append([sorted((c.round, c.purpose) for c in charges if c.run == run.name) for charges in ledgers])
+    for name, array in ends[0].items():
+        np.testing.assert_array_equal(ends[1][name], array)
+    assert charged[0] == charged[1]
+    assert all(charged[0])
 
 
 def test_the_same_seed_without_noise_gives_the_same_model(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fedfm.config.coherence.selection import check_selection
 from fedfm.config.coherence.weighting import check_weighting
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.study import Study
+from fedfm.signals import SELECTION_NEEDS
 
 RULE_SETTINGS = ("selection", "weighting", "combining", "optimizing", "reweighting", "contribution")
 """Settings whose ``rule`` names a file of the conf group of the same name."""
@@ -45,6 +46,21 @@ def _sites(study: Study, problems: Problems) -> None:
         what, fix = "the study waits for more sites than it names", "name more sites, or lower min_sites"
         allowed = f"at most {named}, the sites that are named"
         problems.add("E030", what, path="min_sites", found=str(study.min_sites), allowed=allowed, fix=fix)
+
+
+def _exchange(study: Study, problems: Problems) -> None:
+    """What is known only together with the next round's updates cannot decide who makes them, nor whether."""
+    if study.evaluation.exchange != "with_training":
+        return
+    late = {
+        "fairness.action": study.fairness.action if study.fairness.action == "stop" else "",
+        "selection.rule": study.selection.rule if SELECTION_NEEDS.get(study.selection.rule) else "",
+    }
+    for setting, found in late.items():
+        if found:
+            what = f"{setting} {found} decides by an evaluation that comes only with the next round's updates"
+            fix = f"set evaluation.exchange to own, or choose another {setting}"
+            problems.add("E030", what, path="evaluation.exchange", found="with_training", allowed="own", fix=fix)
 
 
 def _labels(study: Study, problems: Problems) -> None:
@@ -220,6 +236,7 @@ def _pulls(study: Study, problems: Problems) -> None:
 
 _STUDY_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Study, Problems], None]], ...] = (
     (("sites", "min_sites"), _sites),
+    (("evaluation.exchange", "fairness.action", "selection"), _exchange),
     (("task.labels", "task.positive", "task.groups"), _labels),
     (("task.inputs", "task.columns"), _columns),
     (("task.inputs", "model.backbone", "adapter.method"), _fit),

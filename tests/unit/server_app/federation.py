@@ -72,11 +72,29 @@ def client_app(hospitals: Mapping[str, Hospital]) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         return answer("train", wire_records.train_reply_to_records, message, context)
 
+    @app.train("evaluated")
+    def both(message: Message, context: Context) -> Message:
+        site = Path(str(context.node_config["site-config"])).stem
+        asked = wire_records.request_from_records(message.content)
+        evaluation = half("evaluate", site, hospitals[site], replace(asked, round=asked.evaluates, evaluates=0))
+        training = half("train", site, hospitals[site], replace(asked, evaluates=0))
+        return Message(wire_records.both_to_records({"evaluation": evaluation, "training": training}), reply_to=message)
+
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         return answer("evaluate", wire_records.evaluate_reply_to_records, message, context)
 
     return app
+
+
+def half(kind: str, site: str, hospital: Hospital, request: wire.Request) -> RecordDict | str:
+    """Return the answer to one of two questions in a message, or the refusal's text."""
+    hospital.asked.append(request)
+    reply = getattr(hospital, kind)(honest_reply(kind, site, hospital, request))
+    if isinstance(reply, Error):
+        return str(reply.reason)
+    is_training = kind == "train"
+    return wire_records.train_reply_to_records(reply) if is_training else wire_records.evaluate_reply_to_records(reply)
 
 
 def honest_reply(kind: str, site: str, hospital: Hospital, request: wire.Request) -> Reply:

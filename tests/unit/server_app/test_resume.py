@@ -30,6 +30,7 @@ STUDIES = {
     "rules with memory": ("rounds=3", "weighting=fairfed", "optimizing=adam", "selection=fraction"),
     "the best round": ("rounds=4", "fairness.final=best", "optimizing=momentum"),
     "pooled statistics": ("rounds=2", "standardize.method=global"),
+    "one exchange": ("rounds=3", "evaluation.exchange=with_training", "weighting=power"),
     "seldom evaluated": ("rounds=4", "evaluation.every=3"),
 }
 
