@@ -12,14 +12,17 @@ class RoundTimes:
     """Wall times of one round.
 
     Attributes:
-        train: Seconds from asking the sites to train until their updates were combined.
-        evaluate: Seconds from there until the evaluation of all sites was there.
+        train: Seconds from asking the sites to train until their updates were combined; with the evaluation of the
+            model before where both travel in one message.
+        evaluate: Seconds from there until the sites' evaluation was there; 0 where it travels with the next round.
         compute: Seconds of the slowest site's own training and of the slowest site's own evaluation together.
+        combine: Seconds of the coordinator's own, from the last answer until the updates were combined.
     """
 
     train: float
     evaluate: float
     compute: float
+    combine: float
 
 
 def moments(folder: Path) -> list[tuple[float, dict[str, Any]]]:
@@ -30,20 +33,25 @@ def moments(folder: Path) -> list[tuple[float, dict[str, Any]]]:
 
 
 def round_times(folder: Path) -> list[RoundTimes]:
-    """Return the times of each round of a run that evaluates after every round."""
+    """Return the times of each round of a run that evaluates after every round, but for the first."""
     happened = moments(folder)
     rounds = sorted({event["round"] for _, event in happened if event["kind"] == "RoundCombined"})
-    return [_times([pair for pair in happened if pair[1].get("round") == number]) for number in rounds]
+    return [_times(happened, number) for number in rounds[1:]]
 
 
-def _times(happened: list[tuple[float, dict[str, Any]]]) -> RoundTimes:
-    at = {event["kind"]: moment for moment, event in happened}  # the last of each kind
-    slowest = {
-        kind: max(event["seconds"] for _, event in happened if event["kind"] == kind)
-        for kind in ("SiteTrained", "SiteEvaluated")
-    }
+def _times(happened: list[tuple[float, dict[str, Any]]], number: int) -> RoundTimes:
+    at = {(event["kind"], event.get("round")): moment for moment, event in happened}  # the last of each kind
+    asked, combined = at["RoundStarted", number], at["RoundCombined", number]
+    is_apart = at["ModelEvaluated", number] < at.get(("RoundStarted", number + 1), float("inf"))
+    evaluated = number if is_apart else number - 1
+    answers = [moment for moment, event in happened if event["kind"].startswith("Site") and asked < moment <= combined]
     return RoundTimes(
-        train=at["RoundCombined"] - at["RoundStarted"],
-        evaluate=at["ModelEvaluated"] - at["RoundCombined"],
-        compute=sum(slowest.values()),
+        train=combined - asked,
+        evaluate=at["ModelEvaluated", number] - combined if is_apart else 0.0,
+        compute=_slowest(happened, "SiteTrained", number) + _slowest(happened, "SiteEvaluated", evaluated),
+        combine=combined - max(answers),
     )
+
+
+def _slowest(happened: list[tuple[float, dict[str, Any]]], kind: str, number: int) -> float:
+    return max(float(event["seconds"]) for _, event in happened if event["kind"] == kind and event["round"] == number)

@@ -7,7 +7,7 @@ import pytest
 
 from scripts.benchmarks.registry import BENCHMARKS
 from scripts.benchmarks.result import Benchmark, Grid, Result, Target, document, keep, page
-from scripts.benchmarks.timeline import round_times
+from scripts.benchmarks.timeline import RoundTimes, round_times
 
 BENCHMARK = Benchmark("speed", "How fast.", {"a_seconds": Target("<=", 4.0), "b_ratio": Target(">=", 2.0)})
 
@@ -47,16 +47,53 @@ def test_the_kept_results_are_those_of_the_page() -> None:
     assert kept <= set(BENCHMARKS)
 
 
-def test_overhead_is_wall_time_without_the_slowest_sites_computing(tmp_path: Path) -> None:
-    happened = [
-        ("00", {"kind": "RoundStarted", "round": 1}),
-        ("04", {"kind": "SiteTrained", "round": 1, "seconds": 1.0}),
-        ("05", {"kind": "SiteTrained", "round": 1, "seconds": 2.0}),
-        ("05", {"kind": "RoundCombined", "round": 1, "seconds": 5.0}),
-        ("08", {"kind": "SiteEvaluated", "round": 1, "seconds": 0.5}),
-        ("08", {"kind": "ModelEvaluated", "round": 1, "seconds": 3.0}),
+def told(folder: Path, *happened: tuple[int, str, int, float]) -> Path:
+    """Write events: second, kind, round, and the seconds that they state."""
+    lines = [
+        json.dumps({"time": f"2026-01-01T00:00:{second:02}.000Z", "kind": kind, "round": number, "seconds": seconds})
+        for second, kind, number, seconds in happened
     ]
-    lines = [json.dumps({"time": f"2026-01-01T00:00:{second}.000Z", **event}) for second, event in happened]
-    (tmp_path / "events.jsonl").write_text("\n".join(lines))
-    (times,) = round_times(tmp_path)
-    assert (times.train, times.evaluate, times.compute) == (5.0, 3.0, 2.5)
+    (folder / "events.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_overhead_is_wall_time_without_the_slowest_sites_computing(tmp_path: Path) -> None:
+    first = (
+        (0, "RoundStarted", 1, 0.0),
+        (1, "SiteTrained", 1, 9.0),
+        (1, "RoundCombined", 1, 0.0),
+        (2, "SiteEvaluated", 1, 9.0),
+    )
+    second = (
+        (10, "RoundStarted", 2, 0.0),
+        (13, "SiteTrained", 2, 1.0),
+        (14, "SiteTrained", 2, 2.0),
+        (15, "RoundCombined", 2, 5.0),
+        (18, "SiteEvaluated", 2, 0.5),
+        (18, "ModelEvaluated", 2, 3.0),
+    )
+    (times,) = round_times(told(tmp_path, *first, (3, "ModelEvaluated", 1, 0.0), *second))
+    assert times == RoundTimes(train=5.0, evaluate=3.0, compute=2.5, combine=1.0)
+
+
+def test_what_travels_in_one_exchange_counts_in_one(tmp_path: Path) -> None:
+    happened = (
+        (0, "RoundStarted", 1, 0.0),
+        (1, "SiteTrained", 1, 9.0),
+        (1, "RoundCombined", 1, 0.0),
+        (10, "RoundStarted", 2, 0.0),
+        (14, "SiteTrained", 2, 2.0),
+        (15, "SiteEvaluated", 1, 0.5),
+        (15, "ModelEvaluated", 1, 0.0),
+        (16, "RoundCombined", 2, 5.0),
+        (20, "RoundStarted", 3, 0.0),
+        (23, "SiteTrained", 3, 1.0),
+        (24, "SiteEvaluated", 2, 0.25),
+        (24, "ModelEvaluated", 2, 0.0),
+        (24, "RoundCombined", 3, 0.0),
+        (30, "SiteEvaluated", 3, 0.75),
+        (30, "ModelEvaluated", 3, 0.0),
+    )
+    second, third = round_times(told(tmp_path, *happened))
+    assert second == RoundTimes(train=6.0, evaluate=0.0, compute=2.5, combine=1.0)
+    assert third == RoundTimes(train=4.0, evaluate=6.0, compute=1.75, combine=0.0)
