@@ -51,7 +51,7 @@ def measure() -> Result:
         seeds=(SEED,),
         notes=(
             "A SuperNode of Flower 1.39 asks for work every 3 seconds when idle: up to 3 s of each exchange.",
-            "Flower starts a process for each message, 1.3 s of a core for its own imports; with few cores they take turns.",
+            "Flower starts a process for each message: 1.3 s of a core for imports; with few they take turns.",
         ),
     )
 
