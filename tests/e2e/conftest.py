@@ -1,6 +1,7 @@
 """A small federation on the real engine, with a recording relay between one site and the coordinator."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,18 @@ def write_hospitals(folder: Path, *, sites: int = 2) -> list[Path]:
         OmegaConf.update(content, "policy.max_epsilon", 50.0)
         OmegaConf.save(content, file)
     return files
+
+
+@contextmanager
+def hospitals_online(state: Path, *, sites: int) -> Iterator[Federation]:
+    """Run a federation of tiny hospitals until the block ends; runs go to ``state/results``."""
+    prepared = prepare(write_hospitals(state / "data", sites=sites), state, results=state / "results")
+    try:
+        launch(prepared)
+        await_sites(prepared)
+        yield prepared
+    finally:
+        processes.stop(prepared.record)
 
 
 @pytest.fixture(scope="module")

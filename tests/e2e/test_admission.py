@@ -11,12 +11,12 @@ from client_app.keys import make_node_key
 from fedfm.errors import ConfigError
 from scripts.engine import processes
 from scripts.engine.failures import explain
-from scripts.engine.federation import Federation, prepare, stage_app
-from scripts.engine.launching import await_sites, control_of, launch, start_supernode
+from scripts.engine.federation import Federation, stage_app
+from scripts.engine.launching import control_of, start_supernode
 from server_app import admission, runs
 from server_app.report.event_log import read_events
 from server_app.report.events import SiteTrained
-from tests.e2e.conftest import TINY, write_hospitals
+from tests.e2e.conftest import TINY, hospitals_online
 
 pytestmark = pytest.mark.engine
 
@@ -24,14 +24,8 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Three tiny hospitals, online."""
-    state = tmp_path_factory.mktemp("federation")
-    prepared = prepare(write_hospitals(state / "data", sites=3), state, results=state / "results")
-    try:
-        launch(prepared)
-        await_sites(prepared)
-        yield prepared
-    finally:
-        processes.stop(prepared.record)
+    with hospitals_online(tmp_path_factory.mktemp("federation"), sites=3) as started:
+        yield started
 
 
 def trained(federation: Federation) -> list[SiteTrained]:

@@ -12,12 +12,12 @@ import pytest
 from client_app.ledger import Charge, Ledger, ledger_of
 from fedfm.config.compose import load_site
 from scripts.engine import processes
-from scripts.engine.federation import Federation, Site, prepare, stage_app
-from scripts.engine.launching import await_sites, control_of, launch
+from scripts.engine.federation import Federation, Site, stage_app
+from scripts.engine.launching import await_sites, control_of
 from server_app import runs
 from server_app.report.event_log import read_events
 from server_app.report.events import Event
-from tests.e2e.conftest import TINY, write_hospitals
+from tests.e2e.conftest import TINY, hospitals_online
 
 LONG = "training.local_steps=150 training.learning_rate=0.02"
 """So many steps that a kill in the middle of a round is one in the middle of training."""
@@ -84,14 +84,8 @@ class Study:
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Three hospitals, online; runs go to ``results``."""
-    state = tmp_path_factory.mktemp("federation")
-    prepared = prepare(write_hospitals(state / "data", sites=3), state, results=state / "results")
-    try:
-        launch(prepared)
-        await_sites(prepared)
-        yield prepared
-    finally:
-        processes.stop(prepared.record)
+    with hospitals_online(tmp_path_factory.mktemp("federation"), sites=3) as started:
+        yield started
 
 
 @pytest.fixture
