@@ -2,13 +2,15 @@
 
 import signal
 from collections import Counter
+from contextlib import closing
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from scripts.engine import processes
 from scripts.engine.federation import Federation, Site
-from scripts.engine.launching import await_sites, start_superlink, start_supernode, start_trainer
+from scripts.engine.launching import await_sites, control_of, start_superlink, start_supernode, start_trainer
+from server_app import admission
 from server_app.report.events import RoundCombined, RunResumed, SiteLeftOut, SiteTrained
 from tests.faults.conftest import Study, members, until
 
@@ -58,6 +60,8 @@ def test_a_killed_superlink_loses_no_round_that_was_kept(federation: Federation,
         member.kill()
     processes.end(federation.record, superlink)
     start_superlink(federation)
+    with closing(control_of(federation)) as control:
+        until(lambda: admission.answers(control), what="the SuperLink")
     await_sites(federation)
     if not study.ended():
         assert study.resume().ended(), study.log()
