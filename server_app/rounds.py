@@ -32,8 +32,9 @@ def exchange(grid: Grid, messages: Iterable[Message], *, deadline_seconds: float
     silent = [message for message, message_id in zip(asked, ids, strict=False) if not message_id] + asked[len(ids) :]
     while pending:
         for reply in grid.pull_messages(list(pending)):
-            if pending.pop(reply.metadata.reply_to_message_id, None) is not None:
-                yield reply
+            question = pending.pop(reply.metadata.reply_to_message_id, None)
+            if question is not None:  # an error may be the SuperLink's own, and then bears its number, not the site's
+                yield Message(reply.error, reply_to=question) if reply.has_error() else reply
         if not pending or time.monotonic() - start > deadline_seconds:
             break
         time.sleep(POLL_SECONDS)

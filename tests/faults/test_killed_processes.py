@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -100,20 +101,28 @@ def test_a_killed_trainer_that_comes_back_answers_in_the_same_round_on_the_same_
 
 def test_a_killed_supernode_is_named_and_takes_part_again_when_it_is_back(federation: Federation, study: Study) -> None:
     site = federation.sites[2]
+    study.overrides = study.overrides.replace("rounds=4", "rounds=8")
     in_round(study, 2, site)
     (node,) = (process for process in processes.read(federation.record) if process.name == f"supernode {site.id}")
     for member in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
         member.kill()
     processes.end(federation.record, node)
-    start_supernode(federation, site)
+    come_back(federation, site)
     assert study.ended(), study.log()
-    assert {(event.site, event.phase) for event in study.events(SiteLeftOut)} <= {
-        (site.id, "training"),
-        (site.id, "evaluation"),
-    }  # type: ignore[union-attr]
+    assert {event.site for event in study.events(SiteLeftOut)} == {site.id}  # type: ignore[union-attr]
     assert study.events(SiteLeftOut, site=site.id, round_=2)
-    assert study.events(SiteTrained, site=site.id, round_=4)
+    assert study.events(SiteTrained, site=site.id, round_=8)
     once(study, site)
+
+
+def come_back(federation: Federation, site: Site) -> None:
+    """Start its SuperNode until it is let in, as a restart policy does: for a minute the key is taken for a twin's."""
+    while True:
+        node = start_supernode(federation, site)
+        until(lambda log=Path(node.log), it=node: "SuperNode ID" in log.read_text() or not processes.is_running(it))
+        if processes.is_running(node):
+            return
+        processes.end(federation.record, node)
 
 
 def test_a_site_that_hangs_is_late_by_name_and_takes_part_again_when_it_moves(

@@ -184,6 +184,27 @@ def test_only_the_studys_sites_are_asked(tmp_path: Path) -> None:
     assert len(hospitals["a1"].asked) == 3  # description, training, evaluation
 
 
+class Offline(InProcessGrid):
+    """Node 3 is offline while the others train; the SuperLink says so, under its own number, 1."""
+
+    def pull_messages(self, message_ids: Any) -> Any:
+        for reply in super().pull_messages(message_ids):
+            metadata = reply.metadata
+            if metadata.src_node_id == 3 and metadata.message_type == "train":
+                metadata.__dict__["_src_node_id"] = 1
+                yield Message(error=Error(5, "Node offline"), metadata=metadata)  # type: ignore[call-overload]
+            else:
+                yield reply
+
+
+def test_a_site_for_which_the_superlink_answers_is_named(tmp_path: Path) -> None:
+    hospitals = four()
+    grid = Offline(client_app(hospitals), {name: Path(f"/{name}.yaml") for name in hospitals})
+    outcome = federate(hospitals, tmp_path, "rounds=1", grid=grid)
+    assert outcome.error is None
+    assert left_out(outcome) == [("b1", 1, "training", "FLOWER-E005")]
+
+
 class SilentGrid(InProcessGrid):
     """One site takes requests and never answers, from a round on."""
 
