@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Error, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
 from fedfm import arrays, wire
 from fedfm.errors import EngineError, FedFMError
