@@ -122,60 +122,67 @@ def explainabilities(draw: st.DrawFn, task: Task) -> Explainability:
     )
 
 
-studies = tasks_with_models().flatmap(
-    lambda parts: st.builds(
-        Study,
-        name=st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
-        purpose=words,
-        training=st.sampled_from([("sgd", 10), ("adam", 0.1)]).flatmap(
-            lambda kind: st.builds(
-                Training,
-                counts(1, 10_000),
-                between(0.001, 1),
-                st.just(kind[0]),
-                between(1e-6, kind[1]),
-                between(0, 0.999),
-                between(0, 1),
-                between(0, 1),
-                st.sampled_from(["float32", "bfloat16"]),
-            ).filter(lambda made: made.learning_rate * (made.proximal + made.weight_decay) <= 1)
-        ),
-        standardize=st.builds(
-            Standardize, st.sampled_from(["reference", "global", "site", "none"]), between(0.01, 0.9)
-        ),
-        privacy=privacies,
-        selection=rules,
-        weighting=rules,
-        combining=rules,
-        reweighting=rules,
-        evaluation=st.builds(
-            Evaluation,
-            counts(1, 9),
-            counts(1, 50).map(lambda half: 2 * half),
-            st.sampled_from(["noisy", "exact"]),
-            st.booleans(),
-            counts(0, 9),
-            counts(1, 50).map(lambda half: 2 * half),
-            st.booleans(),
-        ),
-        optimizing=rules,
-        contribution=rules,
-        personal=st.builds(Personal, st.sampled_from(["none", "ditto"]), between(0, 100)),
-        baseline=st.builds(Baseline, st.sampled_from(["none", "alone"]), between(0.01, 0.9)),
-        fairness=st.builds(
-            Fairness,
-            st.dictionaries(st.sampled_from(["worst_site"]), between(0, 1)),
-            st.sampled_from(["report", "stop"]),
-            st.sampled_from(["last", "best"]),
-        ),
-        explainability=explainabilities(parts["task"]),
-        rounds=counts(1, 10_000),
-        min_sites=counts(1, 50),
-        round_minutes=between(0.1, 1000),
-        start_minutes=between(0.1, 1000),
-        seed=counts(0, 2**32 - 1),
-        **{name: st.just(part) for name, part in parts.items()},
+studies = (
+    tasks_with_models()
+    .flatmap(
+        lambda parts: st.builds(
+            Study,
+            name=st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
+            purpose=words,
+            training=st.sampled_from([("sgd", 10), ("adam", 0.1)]).flatmap(
+                lambda kind: st.builds(
+                    Training,
+                    counts(1, 10_000),
+                    between(0.001, 1),
+                    st.just(kind[0]),
+                    between(1e-6, kind[1]),
+                    between(0, 0.999),
+                    between(0, 1),
+                    between(0, 1),
+                    st.sampled_from(["float32", "bfloat16"]),
+                ).filter(lambda made: made.learning_rate * (made.proximal + made.weight_decay) <= 1)
+            ),
+            standardize=st.builds(
+                Standardize, st.sampled_from(["reference", "global", "site", "none"]), between(0.01, 0.9)
+            ),
+            privacy=privacies,
+            selection=rules,
+            weighting=rules,
+            combining=rules,
+            reweighting=rules,
+            evaluation=st.builds(
+                Evaluation,
+                counts(1, 9),
+                counts(1, 50).map(lambda half: 2 * half),
+                st.sampled_from(["noisy", "exact"]),
+                st.booleans(),
+                counts(0, 9),
+                counts(1, 50).map(lambda half: 2 * half),
+                st.sampled_from(["own", "with_training"]),
+                st.booleans(),
+            ),
+            optimizing=rules,
+            contribution=rules,
+            personal=st.builds(Personal, st.sampled_from(["none", "ditto"]), between(0, 100)),
+            baseline=st.builds(Baseline, st.sampled_from(["none", "alone"]), between(0.01, 0.9)),
+            fairness=st.builds(
+                Fairness,
+                st.dictionaries(st.sampled_from(["worst_site"]), between(0, 1)),
+                st.sampled_from(["report", "stop"]),
+                st.sampled_from(["last", "best"]),
+            ),
+            explainability=explainabilities(parts["task"]),
+            rounds=counts(1, 10_000),
+            min_sites=counts(1, 50),
+            round_minutes=between(0.1, 1000),
+            patience=between(1, 100),
+            quarantine_after=counts(1, 50),
+            start_minutes=between(0.1, 1000),
+            seed=counts(0, 2**32 - 1),
+            **{name: st.just(part) for name, part in parts.items()},
+        )
     )
+    .filter(lambda study: study.evaluation.exchange == "own" or study.fairness.action != "stop")
 )
 
 
