@@ -23,7 +23,7 @@ from fedfm.config.study import Study
 from fedfm.errors import ConfigError, EngineError, FedFMError
 from fedfm.records import write_arrays
 from server_app import model_host
-from server_app.checkpoints import not_of_this_release, write_whole
+from server_app.checkpoints import keep_only, not_of_this_release, write_whole
 from server_app.ledgers import Ledgers
 from server_app.refusals import refusal_of
 from server_app.report import console
@@ -65,7 +65,7 @@ def run(study: Study, grid: Grid, folder: Path, *, memory: Path, is_resumed: boo
         interrupted = cut_back(log) if is_resumed else None
         status, code, reason = "failed", "RUN-E001", "the run was stopped"
         try:
-            _federate(study, grid, log, memory=memory, interrupted=interrupted)
+            final = _federate(study, grid, log, memory=memory, interrupted=interrupted)
             status, code, reason = "completed", "", ""
         except FedFMError as problem:
             code, reason = refusal_of(problem)
@@ -75,6 +75,8 @@ def run(study: Study, grid: Grid, folder: Path, *, memory: Path, is_resumed: boo
             raise
         finally:
             log.emit(RunEnded(status, code, reason, time.monotonic() - start))
+            if status == "completed":  # not before: until then the run may have to go on from its last round
+                keep_only(folder, round_number=final)
             judged = write_report(folder)
             _LOGGER.info("%s", "\n".join(filter(None, [judged.headline, judged.gain, judged.privacy, *judged.reasons])))
             _LOGGER.info("Report: %s", (folder / "report.html").resolve())
@@ -103,7 +105,8 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], FedFMError))
 
 
-def _federate(study: Study, grid: Grid, log: EventLog, *, memory: Path, interrupted: Interrupted | None) -> None:
+def _federate(study: Study, grid: Grid, log: EventLog, *, memory: Path, interrupted: Interrupted | None) -> int:
+    """Run the rounds, write the adapter, and return the round whose model it is."""
     model, parameters = model_host.build(study)
     folder, checkpoint = log.path.parent, interrupted.checkpoint if interrupted else None
     if checkpoint is None:
@@ -128,6 +131,7 @@ def _federate(study: Study, grid: Grid, log: EventLog, *, memory: Path, interrup
     model_host.keep_adapter(
         folder, model=model, parameters=final, frozen=strategy.frozen, statistics=strategy.statistics
     )
+    return strategy.final_round
 
 
 def _release() -> str:

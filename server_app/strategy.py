@@ -24,7 +24,6 @@ from server_app.checkpoints import (
     TRAINED,
     Checkpoint,
     keep_checkpoint,
-    keep_only,
     keep_statistics,
     take_checkpoint,
     take_statistics,
@@ -69,6 +68,7 @@ class FairFedAvg(FedAvg):
 
     Attributes:
         statistics: What the model's input is standardised by, after ``start``; empty where nothing is pooled.
+        final_round: Whose model is the result, after ``start``.
 
     Raises:
         ConfigError: A rule of the study does not exist, or its parameters do not fit.
@@ -104,6 +104,7 @@ class FairFedAvg(FedAvg):
         self._deadline = 60 * study.round_minutes
         self._parameters: Arrays = {}
         self.statistics: Arrays = {}
+        self.final_round = 0
         self._roster = Roster(study, run=run, events=log, ledgers=ledgers)
         self._hearing = Hearing(study, self._roster, log, self._pace)
 
@@ -247,8 +248,7 @@ class FairFedAvg(FedAvg):
         # Algorithm 1, line 13
         messages = self.configure_evaluate(number, arrays, ConfigRecord(), grid)
         deadline = self._pace.deadline(self._roster.members, "evaluation", number)
-        replies = exchange(grid, messages, deadline_seconds=deadline)
-        self.aggregate_evaluate(number, replies)
+        self.aggregate_evaluate(number, exchange(grid, messages, deadline_seconds=deadline))
 
     def _begin(self, grid: Grid, arrays: ArrayRecord) -> Checkpoint:
         parameters = _numpy(arrays)
@@ -281,7 +281,7 @@ class FairFedAvg(FedAvg):
             self._memory.aggregation.frozen = frozen_of(kept.beside)
             arrays = write_arrays(kept.parameters)
             self._evaluate(closing_round(self._study), arrays, grid)
-        keep_only(self._folder, round_number=number)
+        self.final_round = number
         return arrays
 
     def _request(self, number: int) -> Request:

@@ -54,13 +54,18 @@ class Gate:
             mark = ()
         if mark == self._mark:
             return
-        self._mark = mark
         try:
             self.admitted = read_admitted(file)
         except (OSError, ValueError) as error:
             _log.error("STUDY-E088 the list cannot be read, so nobody passes: %s", type(error).__name__)
             self.admitted = {}
-        self.context = server_context(self.folder, self.admitted)
+        try:
+            self.context = server_context(self.folder, self.admitted)
+        except (OSError, ValueError) as error:  # the key is being exchanged, or lost: looked at again in a moment
+            _log.error("STUDY-E088 the key cannot be read, so nobody passes: %s", type(error).__name__)
+            self.admitted = {}
+            return
+        self._mark = mark
         _log.info("admitted: %s", ", ".join(sorted(set(self.admitted.values()))) or "nobody")
 
     def site_of(self, shown: bytes) -> str:

@@ -6,9 +6,10 @@ between, nothing has left: asked the same again, it computes anew, with new nois
 """
 
 import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +22,7 @@ from client_app.trainer import messages, outgoing
 from client_app.trainer import trainer_pb2 as pb
 from fedfm.arrays import to_bytes
 from fedfm.config.compose import study_to_json
+from fedfm.config.site import Site
 from fedfm.config.study import Study
 from fedfm.wire import EvaluateReply, Request, TrainReply
 
@@ -49,14 +51,16 @@ TRAIN = Kind("train", messages.train_reply_to_proto, messages.train_reply_from_p
 EVALUATE = Kind("evaluate", messages.evaluate_reply_to_proto, messages.evaluate_reply_from_proto, pb.EvaluateReply)
 
 
-def question_of(request: Request, study: Study, kind: str) -> str:
-    """Return the fingerprint of what is asked: equal for two requests only where all that the answer is made of is.
+def question_of(request: Request, study: Study, site: Site, kind: str) -> str:
+    """Return the fingerprint of what is asked, of whom: equal only where all that the answer is made of is.
 
-    What the coordinator remembers of ledger and audit log is not in it; it is another each time.
+    The hospital's own file and policy are in it: an answer that was made under others is not said again. What the
+    coordinator remembers of ledger and audit log is not; it is another each time.
     """
     told = hashlib.sha256()
     arrays = (request.parameters, request.frozen, request.statistics)
-    for part in (kind, request.run, str(request.round), study_to_json(study), request.layout):
+    own = json.dumps(asdict(site), sort_keys=True, default=str)
+    for part in (kind, request.run, str(request.round), study_to_json(study), request.layout, own):
         told.update(hashlib.sha256(part.encode()).digest())
     for each in arrays:
         told.update(hashlib.sha256(to_bytes(each)).digest())

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from client_app import releases, rounds, statistics
 from client_app.approvals import Approvals
 from client_app.asked import Round
 from client_app.audit_log import log_of
+from client_app.chain import locked
 from client_app.cohorts import Prepared, prepare
 from client_app.ledger import ledger_of
 from client_app.loss_weights import refuse_unknown
@@ -50,6 +52,7 @@ class Trainer:
         self.approvals = Approvals(site, self.log)
         self._clock = clock
         self._lock = threading.Lock()
+        self._turn = Path(site.state) / f"trainer-{site.id}.lock"
         self._warm: tuple[str, Prepared] | None = None
 
     def describe(self, request: Request) -> Description:
@@ -97,7 +100,7 @@ class Trainer:
     def _answer(
         self, request: Request, name: str, how: Callable[[Round], Reply], *, allowed: Callable[[Study], range]
     ) -> Reply:
-        with self._lock:
+        with self._lock, locked(self._turn, alone=True):  # a twin of this process must not use the same charge
             deadline = self._clock() + 60 * self.site.policy.max_minutes_per_round
             study = study_from_json(request.study)
             check_fields(request, rounds=allowed(study))
@@ -106,7 +109,7 @@ class Trainer:
             planned = agreed_plan(self.site, study)
             self.approvals.check(study)  # last of the policy: nobody need look at what it refuses anyway
             self.ledger.check_not_older(request.ledger_entries, request.ledger_seal)
-            prepared, question = self._prepared(study), question_of(request, study, name)
+            prepared, question = self._prepared(study), question_of(request, study, self.site, name)
             if self.ledger.was_begun(question):
                 prepared = _in_half(prepared, "the trainer was killed the last time that it was asked this")
             asked = Round(self.site, study, planned, self.ledger, prepared, request, self._clock, deadline, question)

@@ -129,6 +129,23 @@ def test_a_trainer_killed_anywhere_has_charged_once_for_the_answer_that_leaves(
     assert same(reply, getattr(hospital.trainer, call)(asked))
 
 
+def test_two_processes_asked_at_once_give_one_answer_on_one_charge(hospital: Hospital, start: Arrays) -> None:
+    twins, asked = (hospital.trainer, hospital.trainer), request(1, start, *OVERRIDES, "training.local_steps=40")
+    with futures.ThreadPoolExecutor(2) as both:
+        one, other = both.map(lambda trainer: trainer.train(asked), twins)
+    assert same(one, other)
+    assert hospital.charged == [(1, "training")]
+
+
+def test_an_answer_made_under_another_policy_is_not_said_again(hospital: Hospital, start: Arrays) -> None:
+    asked = request(1, start, *OVERRIDES)
+    first = hospital.trainer.train(asked)
+    text = hospital.file.read_text()
+    hospital.file.write_text(text.replace("policy:", "policy:\n  max_rounds: 9", 1))
+    assert not same(first, hospital.trainer.train(asked))
+    assert len(hospital.charged) == 2
+
+
 def test_a_refusal_uses_the_charge_up(hospital: Hospital, start: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object, **__: object) -> None:
         raise DataError("SITE-E163", "cannot be kept")

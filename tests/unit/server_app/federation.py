@@ -19,6 +19,7 @@ from fedfm.metrics.counts import columns
 from fedfm.plan import explains
 from fedfm.records import write_arrays
 from fedfm.schedule import check_rounds, closing_round, explanation_rounds
+from server_app.checkpoints import keep_only
 from server_app.ledgers import Ledgers
 from server_app.report.event_log import EventLog, read_events
 from server_app.report.events import Event, SiteLeftOut
@@ -165,6 +166,7 @@ def federate(hospitals: Mapping[str, Hospital], folder: Path, *overrides: str, g
     try:
         result = strategy.start(grid, write_arrays(PARAMETERS))
         arrays = {name: array.numpy() for name, array in result.arrays.items()}
+        keep_only(folder, round_number=strategy.final_round)  # as the app does when the run has ended
     except Exception as problem:
         error = problem
     path = folder / "events.jsonl"
