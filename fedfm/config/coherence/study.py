@@ -14,11 +14,13 @@ from fedfm.config.coherence.selection import check_selection
 from fedfm.config.coherence.weighting import check_weighting
 from fedfm.config.problems import Problems, did_you_mean, shown
 from fedfm.config.study import Study
-from fedfm.signals import SELECTION_NEEDS
 
 RULE_SETTINGS = ("selection", "weighting", "combining", "optimizing", "reweighting", "contribution")
 """Settings whose ``rule`` names a file of the conf group of the same name."""
 
+
+SELECTED_BY_LOSS = ("power_of_choice",)
+"""Selection rules that look at what the sites' evaluations have told; a test holds them against ``fedfm.signals``."""
 
 _MOST_LABELS, _MOST_LAYERS = 1000, 16  # counts grow with the square of the classes: a site allocates what is asked
 
@@ -54,7 +56,7 @@ def _exchange(study: Study, problems: Problems) -> None:
         return
     late = {
         "fairness.action": study.fairness.action if study.fairness.action == "stop" else "",
-        "selection.rule": study.selection.rule if SELECTION_NEEDS.get(study.selection.rule) else "",
+        "selection.rule": study.selection.rule if study.selection.rule in SELECTED_BY_LOSS else "",
     }
     for setting, found in late.items():
         if found:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedfm import wire_records
+from fedfm.config.coherence.study import SELECTED_BY_LOSS
 from fedfm.config.compose import compose_study
 from fedfm.errors import ConfigError, WireError
+from fedfm.signals import SELECTION_NEEDS
 from server_app.report import events
 from server_app.requests import BOTH
 from server_app.simulate import InProcessGrid
@@ -91,6 +93,10 @@ def test_counts_for_another_round_are_left_out(tmp_path: Path) -> None:
 def test_who_decides_by_an_evaluation_does_not_get_it_late(other: str) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.exchange"):
         compose_study(["model=tiny", TOGETHER, other])
+
+
+def test_every_rule_that_selects_by_an_evaluation_is_known() -> None:
+    assert {rule for rule, needs in SELECTION_NEEDS.items() if needs} == set(SELECTED_BY_LOSS)
 
 
 PART = st.one_of(st.text(min_size=1, max_size=20), st.just(RecordDict({"numbers": ConfigRecord({"a": 1})})))
