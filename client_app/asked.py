@@ -33,7 +33,7 @@ class Round:
         request: What was asked.
         clock: Seconds, of which only differences count.
         deadline: What the clock says when the minutes of this request are over, whatever it trains.
-        question: Fingerprint of what is asked; empty where it costs nothing.
+        question: Fingerprint of what is asked (``client_app.trainer.answered``); empty where nobody asked, as in tests.
     """
 
     site: Site

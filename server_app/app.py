@@ -58,7 +58,7 @@ def run(study: Study, grid: Grid, folder: Path, *, memory: Path, is_resumed: boo
     What sites tell of their ledgers is remembered in the folder ``memory``, for all runs.
 
     Raises:
-        FedFMError: What ended the run early, or why it cannot be resumed; then the folder stays as it was.
+        FedFMError: What ended the run early, or why it cannot be resumed.
     """
     log, start = EventLog(folder / "events.jsonl", console.tell), time.monotonic()
     with log.held():
