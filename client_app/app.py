@@ -9,10 +9,7 @@ from flwr.clientapp import ClientApp
 from client_app.trainer.connect import AnyTrainer, connect
 from client_app.trainer.incidents import as_refusal
 from fedfm import wire_records
-from fedfm.wire import Request
-
-REFUSED = 1000
-"""Flower error code of a coded refusal; its reason is the text of a ``FedFMError``."""
+from fedfm.wire import REFUSED, Request
 
 app = ClientApp()
 

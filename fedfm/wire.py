@@ -14,6 +14,9 @@ from fedfm.arrays import Arrays as Arrays  # noqa: PLC0414 - part of the message
 
 WIRE_VERSION = 6
 
+REFUSED = 1000
+"""Flower error code of a coded refusal; its reason is the text of a ``FedFMError``."""
+
 
 class Head(NamedTuple):
     """How long a site's ledger or audit log is, and the seal of its last entry; empty where there is none."""

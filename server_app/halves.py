@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from flwr.app import Error, Message, MessageType, RecordDict
 
 from fedfm.errors import FedFMError
+from fedfm.wire import REFUSED
 from fedfm.wire_records import both_from_records
 from server_app.refusals import refusal_of
 from server_app.requests import BOTH
-
-_REFUSED = 1000
-"""Flower error code of a coded refusal, as the ClientApp gives it."""
 
 _NAMES = {MessageType.TRAIN: "training", MessageType.EVALUATE: "evaluation"}
 
@@ -42,5 +40,5 @@ def _half(message: Message, kind: str) -> Message:
     except FedFMError as problem:
         part = " ".join(refusal_of(problem))
     if isinstance(part, str):
-        return Message(error=Error(_REFUSED, part), metadata=message.metadata)  # type: ignore[call-overload, no-any-return]
+        return Message(error=Error(REFUSED, part), metadata=message.metadata)  # type: ignore[call-overload, no-any-return]
     return Message(content=part, metadata=message.metadata)  # type: ignore[call-overload, no-any-return]
