@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, RecordDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfm import wire_records
@@ -103,6 +103,7 @@ PART = st.one_of(st.text(min_size=1, max_size=20), st.just(RecordDict({"numbers"
 
 
 @given(st.dictionaries(st.sampled_from(["training", "evaluation"]), PART))
+@settings(deadline=None)  # of a busy machine, not of the property
 def test_parts_come_out_as_they_went_in(parts: dict[str, Any]) -> None:
     assert wire_records.both_from_records(wire_records.both_to_records(parts)) == parts
 
